@@ -1,0 +1,231 @@
+//! Writing the headers of a request.
+//!
+//! In `baggage`, our own members come first, so that whoever truncates it downstream keeps them; then what the
+//! application put there; then what came in, byte for byte and in order.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::baggage::{Baggage, BaggageWriter, Entry, Member};
+use crate::carrier::{Header, Injector};
+use crate::context::SpanContext;
+use crate::id::ascii;
+use crate::policy::Policy;
+use crate::rule::RuleSet;
+use crate::session::{OwnMember, PRIVATE_KEY};
+use crate::traceparent::Traceparent;
+use crate::tracestate::TraceState;
+
+/// What is to be sent.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Outbound<'a> {
+    /// The current span; without one there is no `traceparent`.
+    pub span: Option<&'a SpanContext>,
+    /// The session that holds, as plain text.
+    pub session: Option<&'a str>,
+    /// The project that holds, as plain text.
+    pub project: Option<&'a str>,
+    /// This service's own source, as plain text.
+    pub source: Option<&'a str>,
+    /// What the application set through an API, each name once. Where that API also shows what came in, these are
+    /// [`Reconciled::application`](crate::baggage::Reconciled::application), and `inbound` is the rest of it.
+    pub application: &'a [Entry<'a>],
+    /// What came in.
+    pub inbound: Option<&'a Baggage>,
+    /// The policy, if one holds: a session or project that it does not accept is not passed on from `inbound`.
+    pub policy: Option<&'a Policy>,
+}
+
+impl<'a> Outbound<'a> {
+    fn own(&self, member: OwnMember) -> Option<&'a str> {
+        match member {
+            OwnMember::Session => self.session,
+            OwnMember::Project => self.project,
+            OwnMember::Source => self.source,
+        }
+        .filter(|value| !value.is_empty())
+    }
+
+    /// Whether others may say something under this name: not under an alias of what we say ourselves, or a stale one
+    /// would win downstream, and nothing that means something in one process only.
+    fn leaves(&self, name: &str) -> bool {
+        name != PRIVATE_KEY && OwnMember::of(name).is_none_or(|own| self.own(own).is_none())
+    }
+}
+
+/// The header values to send.
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    /// In ASCII; none without a span.
+    pub traceparent: Option<[u8; Traceparent::BYTES]>,
+    /// None without a span, or if it is empty (rule TS2). It is sent whole, however long: rule TS7 asks everyone to pass
+    /// on 512 bytes at least, its grammar allows 16,447 at most, and whole is what keeps it byte for byte the same over
+    /// many hops (rule TP17). Who has less room uses [`TraceState::truncated`].
+    pub tracestate: Option<TraceState>,
+    /// None if there is nothing to say.
+    pub baggage: Option<String>,
+    /// The rules by which something was left out.
+    pub dropped: RuleSet,
+}
+
+impl Headers {
+    /// Calls `f` with each header to write: with a value to set, in place of every value that the carrier has under any
+    /// spelling of the name, or with none where the carrier must not keep a value of its own. A `tracestate` beside a
+    /// `traceparent` that it does not belong to is such a one (rule TP12); baggage that we have taken in and of which
+    /// nothing may leave is another.
+    pub fn each(&self, mut f: impl FnMut(Header, Option<&str>)) {
+        if let Some(traceparent) = &self.traceparent {
+            f(Header::Traceparent, Some(ascii(traceparent)));
+            f(Header::Tracestate, self.tracestate.as_ref().map(TraceState::as_str));
+        }
+        f(Header::Baggage, self.baggage.as_deref());
+    }
+}
+
+/// Makes the headers to send. `carrier_baggage` are the `baggage` values that the carrier holds already: they count as
+/// the application's.
+///
+/// Members go in this order: `session_id`, `project` and `source`; what the application set through an API; what it
+/// put into the carrier; what came in. A name that stands in an earlier one of these is left out of the later ones; an
+/// entry of the application that came in just so stays where it came in. The budget of 180 members and 8,192 bytes is
+/// spent in that order, in whole members; the first that does not fit ends the list (rules B2, B14a).
+pub fn compose(out: &Outbound<'_>, carrier_baggage: &[&[u8]]) -> Headers {
+    let mut dropped = RuleSet::EMPTY;
+    let baggage = compose_baggage(out, carrier_baggage, &mut dropped);
+    Headers {
+        traceparent: out.span.map(|span| span.traceparent().to_bytes()),
+        tracestate: out.span.map(|span| &span.trace_state).filter(|state| !state.is_empty()).cloned(),
+        baggage: (!baggage.is_empty()).then_some(baggage),
+        dropped,
+    }
+}
+
+fn compose_baggage(out: &Outbound<'_>, carrier_baggage: &[&[u8]], dropped: &mut RuleSet) -> String {
+    let existing = Baggage::parse(carrier_baggage, Baggage::MAX_MEMBERS, Baggage::MAX_BYTES, dropped);
+    let inbound = out.inbound.unwrap_or(&Baggage::EMPTY);
+    let mut writer = BaggageWriter::new(Baggage::MAX_MEMBERS, Baggage::MAX_BYTES);
+    for member in OwnMember::ALL {
+        if let Some(value) = out.own(member) {
+            writer.entry(Entry { name: member.key(), value, properties: None });
+        }
+    }
+    // The names that are taken, sorted before they are searched.
+    let mut taken: Vec<&str> = Vec::new();
+    for entry in out.application {
+        if out.leaves(entry.name) && !is_untouched(inbound, entry) {
+            writer.entry(*entry);
+            taken.push(entry.name);
+        }
+    }
+    taken.sort_unstable();
+    let free =
+        |taken: &[&str], member: &Member<'_>| out.leaves(member.name()) && taken.binary_search(&member.name()).is_err();
+    if !existing.is_empty() {
+        writer.members(&existing, |member| free(&taken, member));
+        taken.extend(existing.iter().map(|member| member.name()));
+        taken.sort_unstable();
+    }
+    let leaves = |member: &Member<'_>| {
+        let accepted = match (out.policy, OwnMember::of(member.name())) {
+            (Some(policy), Some(own)) => policy.accepts(own),
+            _ => true,
+        };
+        accepted && free(&taken, member)
+    };
+    let leading = inbound.iter().take_while(|member| !leaves(member)).count();
+    writer.members(&behind(inbound, leading), leaves);
+    let (text, left_out) = writer.finish();
+    *dropped |= left_out;
+    text
+}
+
+/// The baggage behind its first members. The writer keeps the white space between members only of a list that it writes
+/// whole, and the members that the service before us wrote in front are not written again: this keeps the rest byte for
+/// byte over many hops.
+fn behind(baggage: &Baggage, members: usize) -> Baggage {
+    if members == 0 {
+        return baggage.clone();
+    }
+    let rest = baggage.as_str().splitn(members.saturating_add(1), ',').nth(members).unwrap_or_default();
+    // All of them were read before, so that none is dropped now.
+    Baggage::parse(&[rest.as_bytes()], usize::MAX, usize::MAX, &mut RuleSet::default())
+}
+
+/// Whether an entry says what came in under its name anyway.
+fn is_untouched(inbound: &Baggage, entry: &Entry<'_>) -> bool {
+    inbound.get(entry.name).is_some_and(|member| {
+        member.value() == entry.value
+            && entry.properties.is_none_or(|text| text == member.properties_raw().unwrap_or_default())
+    })
+}
+
+/// Writes the headers into a carrier: see [`compose`]. Baggage that is there already is merged, and no header is left a
+/// second time under another spelling of its name.
+pub fn inject<I: Injector + ?Sized>(carrier: &mut I, out: &Outbound<'_>) {
+    let mut existing = Vec::new();
+    carrier.each(Header::Baggage.name(), &mut |value| existing.push(value));
+    let headers = compose(out, &existing);
+    headers.each(|header, value| match value {
+        Some(value) => carrier.set(header.name(), value),
+        None => carrier.unset(header.name()),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::carrier::Extractor;
+    use crate::extract::extract;
+    use alloc::string::ToString;
+
+    fn pairs(headers: &[(&str, &str)]) -> Vec<(String, String)> {
+        headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn a_foreign_tracestate_does_not_stay_beside_our_traceparent() {
+        let caller = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01")];
+        let span = extract(&caller, &Policy::default()).span;
+        let mut carrier = pairs(&[("TraceParent", "00-x"), ("Tracestate", "old=1"), ("accept", "*/*")]);
+        inject(&mut carrier, &Outbound { span: span.as_ref(), ..Outbound::default() });
+        assert_eq!(carrier, pairs(&[("accept", "*/*"), caller[0]]));
+    }
+
+    #[test]
+    fn without_a_span_trace_headers_stay() {
+        let mut carrier = pairs(&[("traceparent", "00-x"), ("tracestate", "old=1")]);
+        inject(&mut carrier, &Outbound { session: Some("s 1"), ..Outbound::default() });
+        assert_eq!(
+            carrier,
+            pairs(&[("traceparent", "00-x"), ("tracestate", "old=1"), ("baggage", "session_id=s%201")])
+        );
+    }
+
+    #[test]
+    fn injecting_twice_is_injecting_once() {
+        let inbound = extract(&[("baggage", "x=1;p , session_id=old,y=2")], &Policy::default());
+        let application = [Entry { name: "app", value: "ü", properties: None }];
+        let out = Outbound {
+            session: Some("s"),
+            source: Some("dev"),
+            application: &application,
+            inbound: Some(&inbound.baggage),
+            ..Outbound::default()
+        };
+        let mut carrier = pairs(&[("Baggage", "mine=1"), ("Baggage", "y=mine")]);
+        inject(&mut carrier, &out);
+        let once = "session_id=s,source=dev,app=%C3%BC,mine=1,y=mine,x=1;p";
+        assert_eq!(carrier, pairs(&[("baggage", once)]));
+        inject(&mut carrier, &out);
+        assert_eq!(carrier, pairs(&[("baggage", once)]));
+    }
+
+    #[test]
+    fn nothing_private_stays_in_the_carrier() {
+        let mut carrier = pairs(&[("baggage", "honeyhive_tracer_id=1405")]);
+        inject(&mut carrier, &Outbound::default());
+        let mut any = false;
+        carrier.each("baggage", &mut |_| any = true);
+        assert!(!any);
+    }
+}

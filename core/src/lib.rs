@@ -1,0 +1,38 @@
+//! Distributed trace context for AI services: one small core that every language binding shares.
+//!
+//! The crate reads and writes the W3C headers `traceparent`, `tracestate` and `baggage`, decides which session a span
+//! belongs to, encodes spans as OTLP, and drives their delivery as a state machine. It does no I/O and has no clock, no
+//! threads, no source of randomness and no required dependency: time and random bytes are passed in.
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(clippy::indexing_slicing, clippy::string_slice, clippy::arithmetic_side_effects)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod baggage;
+pub mod carrier;
+pub mod context;
+pub mod delivery;
+pub mod event_type;
+pub mod explain;
+pub mod extract;
+pub mod flatten;
+pub mod id;
+pub mod inject;
+pub mod limits;
+pub mod otlp;
+mod percent;
+pub mod policy;
+pub mod redact;
+pub mod routing;
+pub mod rule;
+pub mod sampler;
+pub mod scope;
+pub mod session;
+pub mod settings;
+pub mod span;
+pub mod traceparent;
+pub mod tracestate;
+pub mod value;

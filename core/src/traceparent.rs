@@ -1,0 +1,144 @@
+//! The `traceparent` header: W3C Trace Context level 2, §3.2, rules TP2 to TP11.
+
+use crate::id::{SpanId, TraceFlags, TraceId, decode_hex, encode_hex};
+use crate::rule::Rule;
+
+/// What a `traceparent` says. Its version is always 00: a later one is read, and sent on, as 00 (rule TP8).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Traceparent {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// The caller's span: the `parent-id` field.
+    pub span_id: SpanId,
+    /// The flags that level 2 defines; others are cleared (rules TP8, TP9).
+    pub flags: TraceFlags,
+}
+
+impl Traceparent {
+    /// The length of a version 00 `traceparent`, in bytes.
+    pub const BYTES: usize = 55;
+
+    /// Reads one header value. White space around it is not part of it (rule TP2).
+    ///
+    /// # Errors
+    ///
+    /// The rule that the value breaks: TP3 to TP7, or TP11 for a value that several were joined into.
+    pub fn parse(value: &[u8]) -> Result<Self, Rule> {
+        let value = trim_ows(value);
+        // Rule TP11: WSGI and Node join several headers with a comma, so a comma says that there were several.
+        parse_trimmed(value).map_err(|rule| if value.contains(&b',') { Rule::TraceparentDuplicate } else { rule })
+    }
+
+    /// Reads all values of the header: none is no `traceparent`, and of several none can be trusted.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse), and rule TP11 if there are several values, equal or not.
+    pub fn parse_all(values: &[&[u8]]) -> Result<Option<Self>, Rule> {
+        match values {
+            [] => Ok(None),
+            [value] => Self::parse(value).map(Some),
+            _ => Err(Rule::TraceparentDuplicate),
+        }
+    }
+
+    /// The header value, in ASCII: version 00 with only the flags of level 2 (rules TP8, TP9).
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut out = *b"00-................................-................-..";
+        let fields: [(_, &[u8]); 3] =
+            [(3..35, &self.trace_id.to_bytes()), (36..52, &self.span_id.to_bytes()), (53..55, &[self.flags.bits()])];
+        for (place, bytes) in fields {
+            encode_hex(bytes, out.get_mut(place).unwrap_or_default());
+        }
+        out
+    }
+}
+
+fn parse_trimmed(value: &[u8]) -> Result<Traceparent, Rule> {
+    let shape = check_version(value)?;
+    let (Some(trace_id @ [_, ..]), Some(b"-"), Some(span_id @ [_, ..]), Some(b"-"), Some(flags @ [_, ..])) =
+        (value.get(3..35), value.get(35..36), value.get(36..52), value.get(52..53), value.get(53..55))
+    else {
+        return Err(shape);
+    };
+    // Rule TP5: the digits are lower-case; decode_hex takes no others.
+    let (Some(trace_id), Some(span_id), Some([flags])) = (decode_hex(trace_id), decode_hex(span_id), decode_hex(flags))
+    else {
+        return Err(Rule::TraceparentHex);
+    };
+    // Rule TP6: neither id is all zero.
+    let (Some(trace_id), Some(span_id)) = (TraceId::from_bytes(trace_id), SpanId::from_bytes(span_id)) else {
+        return Err(Rule::TraceparentZero);
+    };
+    Ok(Traceparent { trace_id, span_id, flags: TraceFlags::from_bits(flags) })
+}
+
+/// Checks the version and the length that goes with it, and returns the rule that describes this version's shape.
+fn check_version(value: &[u8]) -> Result<Rule, Rule> {
+    match value {
+        // Rule TP4: version 00 is exactly 55 characters.
+        [b'0', b'0', b'-', ..] if value.len() == Traceparent::BYTES => Ok(Rule::TraceparentLength),
+        [b'0', b'0', b'-', ..] => Err(Rule::TraceparentLength),
+        // Rule TP3: version ff is invalid.
+        [b'f', b'f', b'-', ..] => Err(Rule::TraceparentVersion),
+        [high, low, b'-', ..] if decode_hex::<1>(&[*high, *low]).is_some() => match value.get(Traceparent::BYTES..) {
+            // Rule TP7: what a later version adds is set off by a dash and ignored. A comma in it would hide a
+            // second traceparent (rule TP11).
+            Some([] | [b'-', ..]) if !value.contains(&b',') => Ok(Rule::TraceparentFuture),
+            _ => Err(Rule::TraceparentFuture),
+        },
+        [high, low, b'-', ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => Err(Rule::TraceparentHex),
+        _ => Err(Rule::TraceparentVersion),
+    }
+}
+
+/// `value` without the optional white space around it: any number of spaces and tabs, and nothing else (rule TP2).
+pub(crate) fn trim_ows(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALID: &[u8] = b"00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-03";
+
+    #[test]
+    fn round_trips() {
+        let parsed = Traceparent::parse(VALID).unwrap();
+        assert_eq!(parsed.flags.bits(), 3);
+        assert_eq!(parsed.to_bytes(), VALID);
+    }
+
+    #[test]
+    fn every_single_octet_change_is_seen() {
+        // Whatever octet stands wherever: the value is either refused or read as the same text with its flags masked.
+        for at in 0..VALID.len() {
+            for octet in 0..=255u8 {
+                let mut text = VALID.to_vec();
+                text[at] = octet;
+                let Ok(parsed) = Traceparent::parse(&text) else { continue };
+                text[53] = b'0';
+                text[54] = b'0' | (text[54] & 3);
+                if octet.is_ascii_hexdigit() && at < 2 {
+                    assert_ne!(&text[..2], b"ff");
+                    text[..2].copy_from_slice(b"00");
+                }
+                if at == 54 && octet.is_ascii_alphabetic() {
+                    text[54] = b'0' | ((octet - b'a' + 10) & 3);
+                }
+                assert_eq!(parsed.to_bytes()[..], text, "octet {octet} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn several_values_are_none() {
+        assert_eq!(Traceparent::parse_all(&[]), Ok(None));
+        assert!(matches!(Traceparent::parse_all(&[VALID]), Ok(Some(_))));
+        assert_eq!(Traceparent::parse_all(&[VALID, VALID]), Err(Rule::TraceparentDuplicate));
+    }
+}

@@ -1,0 +1,245 @@
+//! Runs the vectors of `traceparent`, `tracestate` and `baggage`: tests/vectors/README.md has their schema.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a malformed vector fails its test; serde_json's index gives null for what is missing"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use tracebaton::baggage::{Baggage, BaggageWriter, Entry, Member, reconcile};
+use tracebaton::rule::{Rule, RuleSet};
+use tracebaton::traceparent::Traceparent;
+use tracebaton::tracestate::TraceState;
+
+/// Rules that drop nothing by themselves, so that nothing is ever counted under their ids.
+const UNCOUNTED: &[&str] = &[
+    "TP2", "TP9", "TP12", "TP15", "TP17", "TP18", "TS1", "TS8", "TS10", "TS12", "B2", "B6", "B8", "B10", "B11", "B12",
+    "B15",
+];
+
+/// Rules of these headers that are about more than one header: the vectors of extraction show them.
+const ELSEWHERE: &[Rule] = &[Rule::TracestateOfInvalid, Rule::TracestateAlone];
+
+#[test]
+fn traceparent() {
+    run("traceparent.json", |input| match Traceparent::parse_all(&slices(&headers(input))) {
+        Ok(Some(read)) => json!({
+            "trace_id": read.trace_id.to_string(),
+            "span_id": read.span_id.to_string(),
+            "flags": read.flags.bits(),
+            "text": std::str::from_utf8(&read.to_bytes()).unwrap(),
+            "dropped": [],
+        }),
+        Ok(None) => json!({ "text": null, "dropped": [] }),
+        Err(rule) => json!({ "text": null, "dropped": [rule.id()] }),
+    });
+}
+
+#[test]
+fn tracestate() {
+    run("tracestate.json", |input| {
+        let mut dropped = RuleSet::EMPTY;
+        let mut state = TraceState::parse_all(&slices(&headers(input))).unwrap_or_else(|rule| {
+            dropped.insert(rule);
+            TraceState::EMPTY
+        });
+        for step in steps(input) {
+            let before = state.clone();
+            if let Some([key, value]) = step["insert"].as_array().map(Vec::as_slice) {
+                match before.insert(text(key), text(value)) {
+                    Ok(inserted) => state = inserted,
+                    Err(rule) => dropped.insert(rule),
+                }
+            } else if let Some(key) = step["delete"].as_str() {
+                state = before.delete(key);
+            } else {
+                state = before.truncated(number(&step["truncate"]).unwrap());
+                if state.iter().count() < before.iter().count() {
+                    dropped.insert(Rule::TracestateTruncated);
+                }
+            }
+        }
+        let members: Vec<_> = state.iter().collect();
+        for (key, value) in &members {
+            assert_eq!(state.get(key), Some(*value));
+        }
+        assert_eq!(state.is_empty(), members.is_empty());
+        assert_eq!(TraceState::parse(state.as_str().as_bytes()).as_ref(), Ok(&state), "what is sent can be read");
+        json!({ "text": state.as_str(), "members": members, "dropped": ids(dropped) })
+    });
+}
+
+#[test]
+fn baggage() {
+    run("baggage.json", |input| {
+        let max_members = number(&input["max_members"]).unwrap_or(Baggage::MAX_MEMBERS);
+        let max_bytes = number(&input["max_bytes"]).unwrap_or(Baggage::MAX_BYTES);
+        let mut dropped = RuleSet::EMPTY;
+        if let Some(parts) = input["write"].as_array() {
+            let mut writer = BaggageWriter::new(max_members, max_bytes);
+            for part in parts {
+                if part["entry"].is_object() {
+                    writer.entry(entry(&part["entry"]));
+                } else {
+                    let without: BTreeSet<_> = part["without"].as_array().unwrap().iter().map(text).collect();
+                    let read = Baggage::parse(&slices(&headers(part)), usize::MAX, usize::MAX, &mut dropped);
+                    writer.members(&read, |member| !without.contains(member.name()));
+                }
+            }
+            let (text, rules) = writer.finish();
+            return json!({ "text": text, "dropped": ids(dropped | rules) });
+        }
+        let mut baggage = Baggage::parse(&slices(&headers(input)), max_members, max_bytes, &mut dropped);
+        if let Some(api) = input["api"].as_array() {
+            let found = reconcile(&baggage, api.iter().map(entry));
+            let application: Vec<_> = found.application.into_iter().map(entry_to_json).collect();
+            return json!({ "application": application, "inbound": found.inbound.as_str() });
+        }
+        for step in steps(input) {
+            if step["insert"].is_object() {
+                let Entry { name, value, properties } = entry(&step["insert"]);
+                match baggage.insert(name, value, properties) {
+                    Ok(inserted) => baggage = inserted,
+                    Err(rule) => dropped.insert(rule),
+                }
+            } else {
+                baggage = baggage.remove(step["remove"].as_str().unwrap());
+            }
+        }
+        check_views(&baggage);
+        let members: Vec<_> = baggage.iter().map(member_to_json).collect();
+        json!({ "text": baggage.as_str(), "members": members, "dropped": ids(dropped) })
+    });
+}
+
+/// The views of one baggage agree with each other.
+fn check_views(baggage: &Baggage) {
+    let mut last = BTreeMap::new();
+    for member in baggage.iter() {
+        last.insert(member.name(), member.raw());
+    }
+    for (name, raw) in &last {
+        assert_eq!(baggage.get(name).map(|member| member.raw()), Some(*raw), "the last counts");
+    }
+    assert_eq!(baggage.entries().map(|member| (member.name(), member.raw())).collect::<BTreeMap<_, _>>(), last);
+    assert_eq!(baggage.entries().count(), last.len(), "one for each name");
+    assert_eq!(baggage.is_empty(), last.is_empty());
+    let mut dropped = RuleSet::EMPTY;
+    let again = Baggage::parse(&[baggage.as_str().as_bytes()], usize::MAX, usize::MAX, &mut dropped);
+    assert_eq!((&again, dropped), (baggage, RuleSet::EMPTY), "what is sent can be read");
+}
+
+/// Every rule that these codecs know is shown by a case that keeps what it is about and, if it can reject, by one that
+/// does not; and no case names a rule that does not exist.
+#[test]
+fn every_rule_is_shown() {
+    let (mut accepted, mut rejected) = (BTreeSet::new(), BTreeSet::new());
+    for file in ["traceparent.json", "tracestate.json", "baggage.json"] {
+        for case in cases(file) {
+            let dropped: BTreeSet<_> = case["expected"]["dropped"].as_array().into_iter().flatten().map(text).collect();
+            let rules: BTreeSet<_> = case["rules"].as_array().unwrap().iter().map(text).collect();
+            assert!(!rules.is_empty() && dropped.is_subset(&rules), "{file}: {}: rules", case["name"]);
+            for id in rules {
+                assert!(Rule::from_id(id).is_some() || UNCOUNTED.contains(&id), "{file}: {}: {id}", case["name"]);
+                if dropped.contains(id) { &mut rejected } else { &mut accepted }.insert(id.to_owned());
+            }
+        }
+    }
+    let codec = |rule: &&Rule| rule.id().starts_with(['T', 'B']) && !ELSEWHERE.contains(rule);
+    for rule in Rule::ALL.iter().filter(codec) {
+        assert!(accepted.contains(rule.id()), "{rule}: no case keeps what it is about");
+        assert_eq!(rejected.contains(rule.id()), rule.rejects(), "{rule}: rejects");
+    }
+    for id in UNCOUNTED {
+        assert!(accepted.contains(*id), "{id}: no case");
+    }
+}
+
+fn run(file: &str, act: impl Fn(&Value) -> Value) {
+    let cases = cases(file);
+    assert!(cases.len() >= 40, "{file}: {} cases", cases.len());
+    let mut names = BTreeSet::new();
+    for case in &cases {
+        assert!(names.insert(text(&case["name"])), "{file}: {} twice", case["name"]);
+        assert_eq!(act(&case["input"]), case["expected"], "{file}: {}: {}", case["name"], case["reason"]);
+    }
+}
+
+fn cases(file: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors").join(file);
+    let read = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut file: Map<String, Value> = serde_json::from_str(&read).unwrap();
+    serde_json::from_value(expand(file.remove("cases").unwrap())).unwrap()
+}
+
+/// Writes out what the vectors abbreviate: `$text`, `$join` and `$list`.
+fn expand(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(expand).collect(),
+        Value::Object(fields) => {
+            let fields: Map<_, _> = fields.into_iter().map(|(key, value)| (key, expand(value))).collect();
+            if let Some([part, times]) = fields.get("$text").and_then(Value::as_array).map(Vec::as_slice) {
+                text(part).repeat(number(times).unwrap()).into()
+            } else if let Some([item, times]) = fields.get("$list").and_then(Value::as_array).map(Vec::as_slice) {
+                vec![item.clone(); number(times).unwrap()].into()
+            } else if let Some(parts) = fields.get("$join").and_then(Value::as_array) {
+                parts.iter().map(text).collect::<String>().into()
+            } else {
+                fields.into()
+            }
+        }
+        other => other,
+    }
+}
+
+/// Header values: each code point is one octet.
+fn headers(input: &Value) -> Vec<Vec<u8>> {
+    let octets = |value| text(value).chars().map(|c| u8::try_from(c).unwrap()).collect();
+    input["headers"].as_array().unwrap().iter().map(octets).collect()
+}
+
+fn slices(values: &[Vec<u8>]) -> Vec<&[u8]> {
+    values.iter().map(Vec::as_slice).collect()
+}
+
+fn steps(input: &Value) -> impl Iterator<Item = &Value> {
+    input["steps"].as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+fn number(value: &Value) -> Option<usize> {
+    value.as_u64().map(|number| usize::try_from(number).unwrap())
+}
+
+fn ids(rules: RuleSet) -> Vec<&'static str> {
+    rules.iter().map(Rule::id).collect()
+}
+
+fn entry(value: &Value) -> Entry<'_> {
+    Entry { name: text(&value["name"]), value: text(&value["value"]), properties: value["properties"].as_str() }
+}
+
+fn entry_to_json(entry: Entry<'_>) -> Value {
+    let mut out = json!({ "name": entry.name, "value": entry.value });
+    if let Some(properties) = entry.properties {
+        out["properties"] = properties.into();
+    }
+    out
+}
+
+fn member_to_json(member: Member<'_>) -> Value {
+    json!({
+        "name": member.name(),
+        "value": member.value(),
+        "raw_value": member.raw_value(),
+        "properties": member.properties_raw(),
+    })
+}

@@ -1,0 +1,173 @@
+//! The handle that tracers hold.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracebaton::delivery::{Config, Pushed, Reason, Scope, Stats};
+
+use crate::destination::{Destination, Invalid};
+use crate::fork;
+use crate::queue::Queue;
+use crate::report::Reporter;
+use crate::worker;
+
+/// Buffers up to this size are kept for a thread's next span.
+const KEPT_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// One tracer's queue to one destination, and the background that delivers it. Clones are the same queue.
+///
+/// When the last clone is dropped without a [`shutdown`](Self::shutdown), what is queued gets one attempt in the
+/// background; dropping never blocks.
+#[derive(Clone)]
+pub struct Exporter {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    destination: Destination,
+    config: Config,
+    resource: Vec<u8>,
+    reporter: Option<Reporter>,
+    /// The queue of the process that made the exporter; those of forked children follow it.
+    queue: Arc<Queue>,
+}
+
+impl std::fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exporter").field("destination", &self.inner.destination).finish_non_exhaustive()
+    }
+}
+
+impl Exporter {
+    /// An exporter of spans of the resource with this encoding (an OTLP `Resource` message). It opens no connection
+    /// and starts no thread: the first span does.
+    ///
+    /// `reporter` is told about trouble, each kind once until it is over. A destination that no request could be sent
+    /// to is an error.
+    pub fn new(
+        destination: Destination,
+        config: Config,
+        resource: &[u8],
+        reporter: Option<Reporter>,
+    ) -> Result<Self, Invalid> {
+        destination.check()?;
+        let mut registry = worker::registry();
+        let worker = registry.worker(&destination);
+        let queue =
+            Arc::new(Queue::new(fork::generation(), config.clone(), resource, Arc::clone(&worker), reporter.clone()));
+        worker.add(&queue);
+        let inner = Arc::new(Inner { destination, config, resource: resource.to_vec(), reporter, queue });
+        registry.add_exporter(&inner);
+        Ok(Self { inner })
+    }
+
+    /// Queues one span. `encode` appends exactly one entry of `ScopeSpans.spans` (tag `0x12`, length, `Span` message)
+    /// to the buffer, or nothing.
+    ///
+    /// It runs with no lock held: it may run code of the application that ends spans itself. The bytes are then copied
+    /// into the batch; that costs nanoseconds, and a lock held over foreign code would cost deadlocks.
+    #[inline]
+    pub fn record(&self, scope: &Scope, encode: impl FnOnce(&mut Vec<u8>)) -> Pushed {
+        // A span that ends while another one is encoded on this thread, or in a thread's last moments, gets a new one.
+        let mut span = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        span.clear();
+        encode(&mut span);
+        let pushed = match self.inner.queue() {
+            Some(queue) => queue.push(scope, &span),
+            None => Pushed::Dropped(Reason::Forked),
+        };
+        if span.capacity() <= KEPT_BYTES {
+            let _ = SCRATCH.try_with(|scratch| scratch.set(span));
+        }
+        pushed
+    }
+
+    /// Counts spans that were lost before they could be recorded, such as one that ended in another process than it
+    /// began in (see [`fork::generation`]).
+    pub fn count_lost(&self, reason: Reason, spans: u64) {
+        if let Some(queue) = self.inner.queue() {
+            queue.count_lost(reason, spans);
+        }
+    }
+
+    /// Sends what is queued and waits: true only if all of it was delivered within this time, and nothing of it, or
+    /// since the flush before, was dropped or rejected. Returns in time whatever the network does.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.flush_while(timeout, || true)
+    }
+
+    /// The same, but asks every 50 ms whether to go on waiting: this is where a program looks for its Ctrl-C. No lock
+    /// is held while it is asked.
+    pub fn flush_while(&self, timeout: Duration, mut go_on: impl FnMut() -> bool) -> bool {
+        self.inner.queue().is_some_and(|queue| queue.flush(timeout, &mut go_on))
+    }
+
+    /// Takes no more spans, and sends what is queued like [`flush`](Self::flush). It does not use up its time if no
+    /// connection can be made. What is not delivered then is dropped and counted.
+    pub fn shutdown(&self, timeout: Duration) -> bool {
+        self.shutdown_while(timeout, || true)
+    }
+
+    /// The same, but asks every 50 ms whether to go on waiting; if not, what is left is dropped.
+    pub fn shutdown_while(&self, timeout: Duration, mut go_on: impl FnMut() -> bool) -> bool {
+        self.inner.queue().is_some_and(|queue| queue.shutdown(timeout, &mut go_on))
+    }
+
+    /// What became of the spans of this process.
+    pub fn stats(&self) -> Stats {
+        self.inner.queue().map(|queue| queue.stats()).unwrap_or_default()
+    }
+
+    /// Where the spans go.
+    pub fn destination(&self) -> &Destination {
+        &self.inner.destination
+    }
+}
+
+impl Inner {
+    /// The queue of this process. There is none in a forked child whose fork was not announced to [`fork`].
+    #[inline]
+    pub(crate) fn queue(&self) -> Option<&Arc<Queue>> {
+        self.queue_of(fork::generation())
+    }
+
+    pub(crate) fn queue_of(&self, generation: u32) -> Option<&Arc<Queue>> {
+        let mut queue = &self.queue;
+        while queue.generation != generation {
+            queue = queue.next.get()?;
+        }
+        Some(queue)
+    }
+
+    /// Makes the queue of a forked child, with the same destination and configuration, and nothing in it.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
+    pub(crate) fn renew(&self, registry: &mut worker::Registry, generation: u32) {
+        let mut last = &self.queue;
+        // Dropping these would touch locks and threads that only the parent has.
+        std::mem::forget(Arc::clone(last));
+        while let Some(next) = last.next.get() {
+            last = next;
+            std::mem::forget(Arc::clone(last));
+        }
+        let worker = registry.worker(&self.destination);
+        let (config, reporter) = (self.config.clone(), self.reporter.clone());
+        let queue = Arc::new(Queue::new(generation, config, &self.resource, Arc::clone(&worker), reporter));
+        worker.add(&queue);
+        // Nobody else sets it: a child has one thread at first.
+        let _ = last.next.set(queue);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue() {
+            queue.close();
+            queue.worker.retire(queue);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Requests: a batch as the body of a POST, and the client that sends it.
+
+use std::fmt;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tracebaton::delivery::{Answer, Batch};
+use tracebaton::otlp::envelope::{self, ScopeRun};
+use ureq::http::Uri;
+use ureq::http::uri::Scheme;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Error, Proxy};
+
+use crate::answer;
+use crate::destination::{Destination, Encoding};
+
+/// Bodies up to this size are sent as they are: compressing them costs more than it saves.
+const GZIP_ABOVE: usize = 1024;
+/// The largest body, uncompressed, that is sent (OTLP/HTTP, "Request size").
+const REQUEST_BYTES: usize = 64 * 1024 * 1024;
+/// The largest answer that is read (OTLP/HTTP, "Response size").
+const RESPONSE_BYTES: u64 = 4 * 1024 * 1024;
+/// Buffers up to this size are kept for the next request.
+const KEPT_BYTES: usize = 1024 * 1024;
+
+/// The client of one thread: it keeps its connection, follows no redirects and has no cookies.
+pub(crate) struct Client {
+    agent: Agent,
+    body: Vec<u8>,
+    compressed: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn new(destination: &Destination, proxy: Option<Proxy>) -> Self {
+        let config = Agent::config_builder()
+            .proxy(proxy)
+            .timeout_global(Some(destination.timeout))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .user_agent(destination.user_agent.as_str())
+            .build();
+        let agent = Agent::with_parts(config, DefaultConnector::new(), Lookup);
+        Self { agent, body: Vec::new(), compressed: Vec::new() }
+    }
+
+    /// Sends a batch and waits for what comes of it.
+    pub(crate) fn send(&mut self, destination: &Destination, batch: &Batch) -> Answer {
+        self.body.clear();
+        self.compressed.clear();
+        if !encode(batch, destination.encoding, &mut self.body) {
+            return Answer::Refused { status: None, why: Some("a span is malformed".into()) };
+        }
+        if self.body.len() > REQUEST_BYTES {
+            return Answer::TooLarge;
+        }
+        let compressed = destination.gzip && self.body.len() > GZIP_ABOVE && compress(&self.body, &mut self.compressed);
+        let mut request = self.agent.post(destination.url.as_str());
+        for (name, value) in &destination.headers {
+            request = request.header(name.as_str(), value.as_str());
+        }
+        request = request.header("content-type", destination.encoding.content_type());
+        if compressed {
+            request = request.header("content-encoding", "gzip");
+        }
+        let answer = match request.send(if compressed { &self.compressed[..] } else { &self.body[..] }) {
+            Ok(response) => {
+                let (parts, body) = response.into_parts();
+                let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+                // The status has decided; a body that cannot be read, or is too large, has nothing to add. Reading it
+                // to its end is what lets the connection be used again.
+                let body = body.into_with_config().limit(RESPONSE_BYTES).read_to_vec().unwrap_or_default();
+                let content_type = header("content-type").unwrap_or_default();
+                answer::of_response(parts.status.as_u16(), content_type, header("retry-after"), &body)
+            }
+            Err(error) => answer::of_error(&error),
+        };
+        for buffer in [&mut self.body, &mut self.compressed] {
+            if buffer.capacity() > KEPT_BYTES {
+                *buffer = Vec::new();
+            }
+        }
+        answer
+    }
+}
+
+/// The proxy for a destination: `HTTPS_PROXY` or `HTTP_PROXY`, by the scheme of the destination, else `ALL_PROXY`, in
+/// upper or lower case, except for the hosts of `NO_PROXY`. This machine is always reached directly: a proxy elsewhere
+/// has another idea of `localhost`. `variable` reads the environment.
+pub(crate) fn proxy(destination: &Destination, variable: impl Fn(&str) -> Option<String>) -> Option<Proxy> {
+    let uri: Uri = destination.url.parse().ok()?;
+    let host = uri.host()?.trim_matches(['[', ']']);
+    if host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()) {
+        return None;
+    }
+    // In a CGI program `HTTP_PROXY` is a header of the request ("httpoxy").
+    let cgi = variable("REQUEST_METHOD").is_some();
+    let variable = |name: &str| {
+        let upper = (!cgi || name != "http_proxy").then(|| name.to_ascii_uppercase());
+        let value = variable(name).or_else(|| variable(&upper?));
+        value.filter(|value| !value.is_empty())
+    };
+    let scheme = if uri.scheme() == Some(&Scheme::HTTPS) { "https_proxy" } else { "http_proxy" };
+    let proxy = Proxy::new(&variable(scheme).or_else(|| variable("all_proxy"))?).ok()?;
+    let mut builder = Proxy::builder(proxy.protocol()).host(proxy.host()).port(proxy.port());
+    if let Some(username) = proxy.username() {
+        builder = builder.username(username);
+    }
+    if let Some(password) = proxy.password() {
+        builder = builder.password(password);
+    }
+    let no_proxy = variable("no_proxy").unwrap_or_default();
+    for host in no_proxy.split(',').map(str::trim).filter(|host| !host.is_empty()) {
+        builder = builder.no_proxy(host);
+    }
+    builder.build().ok()
+}
+
+/// Appends the request's body; false if a span is not what OTLP calls one.
+fn encode(batch: &Batch, encoding: Encoding, body: &mut Vec<u8>) -> bool {
+    let runs: Vec<ScopeRun<'_>> =
+        batch.runs().map(|run| ScopeRun { scope: run.scope().as_bytes(), spans: run.spans() }).collect();
+    match encoding {
+        Encoding::Protobuf => {
+            envelope::protobuf(batch.resource(), &runs, body);
+            true
+        }
+        Encoding::Json(enums) => envelope::json(batch.resource(), &runs, enums, body).is_ok(),
+    }
+}
+
+/// Writing into memory does not fail; if it did, the body would be sent as it is.
+fn compress(body: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut encoder = GzEncoder::new(out, Compression::fast());
+    encoder.write_all(body).and_then(|()| encoder.try_finish()).is_ok()
+}
+
+/// Looks names up on the thread that sends. The client's own resolver starts a thread for every connection; a slow
+/// look-up here delays only this destination, since nobody waits for this thread without a time limit.
+struct Lookup;
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lookup")
+    }
+}
+
+impl Resolver for Lookup {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _config: &ureq::config::Config,
+        _timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let host = uri.host().ok_or(Error::HostNotFound)?.trim_matches(['[', ']']);
+        let port = uri.port_u16().unwrap_or(if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
+        let mut addresses = self.empty();
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            addresses.push(SocketAddr::new(ip, port));
+            return Ok(addresses);
+        }
+        // The array of addresses has a fixed size and would panic beyond it.
+        for address in (host, port).to_socket_addrs().map_err(|_| Error::HostNotFound)?.take(8) {
+            addresses.push(address);
+        }
+        if addresses.is_empty() { Err(Error::HostNotFound) } else { Ok(addresses) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn found(url: &str, environment: &[(&str, &str)]) -> Option<String> {
+        let destination = Destination {
+            url: url.into(),
+            headers: Vec::new(),
+            encoding: Encoding::Protobuf,
+            gzip: false,
+            timeout: Duration::from_secs(1),
+            user_agent: String::new(),
+        };
+        let variable =
+            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let proxy = proxy(&destination, variable)?;
+        (!proxy.is_no_proxy(&url.parse().unwrap())).then(|| format!("{}:{}", proxy.host(), proxy.port()))
+    }
+
+    #[test]
+    fn proxies_by_scheme_and_never_for_this_machine() {
+        let both = [("HTTP_PROXY", "http://plain:1"), ("HTTPS_PROXY", "http://user:pass@tls:2")];
+        assert_eq!(found("http://a.example/", &both).as_deref(), Some("plain:1"));
+        assert_eq!(found("https://a.example/", &both).as_deref(), Some("tls:2"));
+        assert_eq!(found("https://a.example/", &both[..1]), None);
+        assert_eq!(
+            found("https://a.example/", &[("https_proxy", ""), ("all_proxy", "all:3")]).as_deref(),
+            Some("all:3")
+        );
+        for local in ["http://localhost:4318", "http://127.0.0.1:4318", "https://[::1]:4318", "http://LOCALHOST"] {
+            assert_eq!(found(local, &both), None, "{local}");
+        }
+        let except = [("http_proxy", "http://plain:1"), ("no_proxy", "b.example, .c.example")];
+        assert_eq!(found("http://b.example/", &except), None);
+        assert_eq!(found("http://x.c.example/", &except), None);
+        assert_eq!(found("http://a.example/", &except).as_deref(), Some("plain:1"));
+        assert_eq!(found("http://a.example/", &[("HTTP_PROXY", "http://evil:1"), ("REQUEST_METHOD", "GET")]), None);
+        assert_eq!(found("http://a.example/", &[]), None);
+        assert_eq!(found("http://a.example/", &[("http_proxy", "://")]), None);
+    }
+}

@@ -1,0 +1,219 @@
+//! The thread of a destination, and the table of all of them.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use ureq::Proxy;
+
+use crate::clock;
+use crate::destination::Destination;
+use crate::exporter::Inner;
+use crate::http::{self, Client};
+use crate::queue::{Queue, Step, lock, wait};
+
+/// Every destination and every exporter of this process.
+pub(crate) struct Registry {
+    pub(crate) workers: Vec<Weak<Worker>>,
+    pub(crate) exporters: Vec<Weak<Inner>>,
+}
+
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { workers: Vec::new(), exporters: Vec::new() });
+
+/// The table. It is locked while exporters are made and during `fork`, never on the way of a span.
+pub(crate) fn registry() -> MutexGuard<'static, Registry> {
+    lock(&REGISTRY)
+}
+
+/// The same, if nobody has it locked: after a fork that nobody announced, who had it may not exist any more.
+#[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
+pub(crate) fn try_registry() -> Option<MutexGuard<'static, Registry>> {
+    REGISTRY.try_lock().ok()
+}
+
+impl Registry {
+    /// The worker for this destination: the one that exists or a new one.
+    pub(crate) fn worker(&mut self, destination: &Destination) -> Arc<Worker> {
+        self.workers.retain(|worker| worker.strong_count() != 0);
+        let found = self.workers.iter().filter_map(Weak::upgrade).find(|worker| worker.destination == *destination);
+        found.unwrap_or_else(|| {
+            let worker = Arc::new_cyclic(|this| Worker {
+                this: Weak::clone(this),
+                destination: destination.clone(),
+                // Read here and not by the thread: reading the environment takes a lock of the standard library, which
+                // must not be held when another thread forks.
+                proxy: http::proxy(destination, |name| std::env::var(name).ok()),
+                state: Mutex::default(),
+                wake: Condvar::new(),
+                ended: Condvar::new(),
+            });
+            self.workers.push(Arc::downgrade(&worker));
+            worker
+        })
+    }
+
+    pub(crate) fn add_exporter(&mut self, exporter: &Arc<Inner>) {
+        self.exporters.retain(|exporter| exporter.strong_count() != 0);
+        self.exporters.push(Arc::downgrade(exporter));
+    }
+}
+
+/// The thread of one destination. It starts when it is first needed and ends with the last queue.
+pub(crate) struct Worker {
+    this: Weak<Worker>,
+    destination: Destination,
+    proxy: Option<Proxy>,
+    state: Mutex<State>,
+    /// Told when there is something to do.
+    wake: Condvar,
+    /// Told when the thread has ended, all but its last instructions.
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queues: Vec<Arc<Queue>>,
+    /// The thread, also for a while after its end.
+    thread: Option<JoinHandle<()>>,
+    running: bool,
+    /// There is something to do.
+    woken: bool,
+    /// A fork is near: the thread shall end, and none may start.
+    parked: bool,
+}
+
+impl Worker {
+    pub(crate) fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    pub(crate) fn add(&self, queue: &Arc<Queue>) {
+        lock(&self.state).queues.push(Arc::clone(queue));
+    }
+
+    /// Makes the thread look at its queues, and starts it if it does not run.
+    pub(crate) fn wake(&self) {
+        let mut state = lock(&self.state);
+        state.woken = true;
+        if state.running {
+            drop(state);
+            self.wake.notify_one();
+        } else if !state.parked {
+            self.start(&mut state);
+        }
+    }
+
+    /// Lets go of a queue that takes no more spans: at once if it is empty, else after the thread has dealt with it.
+    pub(crate) fn retire(&self, queue: &Arc<Queue>) {
+        if queue.is_finished() {
+            self.remove(queue);
+            // Without queues the thread has to end.
+            self.wake.notify_one();
+        } else {
+            self.wake();
+        }
+    }
+
+    fn remove(&self, queue: &Arc<Queue>) {
+        lock(&self.state).queues.retain(|other| !Arc::ptr_eq(other, queue));
+    }
+
+    fn start(&self, state: &mut State) {
+        let Some(worker) = self.this.upgrade() else { return };
+        // Where no thread can be had, the spans wait, and the next wake tries again.
+        if let Ok(thread) = thread::Builder::new().name("tracebaton-export".into()).spawn(move || worker.run()) {
+            state.thread = Some(thread);
+            state.running = true;
+        }
+    }
+
+    fn run(&self) {
+        let mut client = Client::new(&self.destination, self.proxy.clone());
+        let mut queues = Vec::new();
+        loop {
+            let mut state = lock(&self.state);
+            if state.parked || state.queues.is_empty() {
+                // The connection ends before it is said that the thread has: a child must not inherit it.
+                drop(state);
+                drop(client);
+                state = lock(&self.state);
+                if state.parked || state.queues.is_empty() {
+                    state.running = false;
+                    drop(state);
+                    self.ended.notify_all();
+                    return;
+                }
+                client = Client::new(&self.destination, self.proxy.clone());
+            }
+            state.woken = false;
+            queues.extend(state.queues.iter().map(Arc::clone));
+            drop(state);
+
+            let mut again = false;
+            let mut until: Option<u64> = None;
+            for queue in queues.drain(..) {
+                match queue.step(&mut client) {
+                    Step::Again => again = true,
+                    Step::Wait(at) => until = Some(until.map_or(at, |other| other.min(at))),
+                    Step::Idle => {}
+                    Step::Finished => {
+                        self.remove(&queue);
+                        again = true;
+                    }
+                }
+                if lock(&self.state).parked {
+                    break;
+                }
+            }
+            if again {
+                continue;
+            }
+            let mut state = lock(&self.state);
+            while !state.woken && !state.parked && !state.queues.is_empty() {
+                state = match until.map(clock::until) {
+                    None => self.wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner),
+                    Some(time) if time.is_zero() => break,
+                    Some(time) => wait(&self.wake, state, time),
+                };
+            }
+        }
+    }
+
+    /// Tells the thread to end, and allows no other until [`unpark`](Self::unpark).
+    #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
+    pub(crate) fn park(&self) {
+        lock(&self.state).parked = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits for the end of a thread that was told to end; until the deadline, since it may be in a request.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
+    pub(crate) fn join(&self, deadline: Instant) {
+        let mut state = lock(&self.state);
+        while state.running {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state = wait(&self.ended, state, left);
+        }
+        let thread = state.thread.take();
+        drop(state);
+        if let Some(thread) = thread {
+            // It has only to return. An error is a panic, which it has reported.
+            let _ = thread.join();
+        }
+    }
+
+    /// Allows threads again, and starts one if there is something to do.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
+    pub(crate) fn unpark(&self) {
+        let mut state = lock(&self.state);
+        state.parked = false;
+        let queues = state.queues.clone();
+        drop(state);
+        if queues.iter().any(|queue| !queue.is_empty() || queue.is_finished()) {
+            self.wake();
+        }
+    }
+}
