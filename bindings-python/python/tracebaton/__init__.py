@@ -1,0 +1,38 @@
+"""Distributed trace context for AI services.
+
+One request through several services becomes one tree in one session. `Tracer.init()` makes a tracer (also under the
+name `HoneyHiveTracer`), `@trace` and `enrich_span_context` record spans, `inject_context_into_carrier` and
+`with_distributed_trace_context` carry trace and session to the next service, whatever it is written in.
+"""
+
+from tracebaton._decorate import enrich_span_context, trace
+from tracebaton._native import VERSION as __version__
+from tracebaton._native import Policy
+from tracebaton._propagation import (
+    TracebatonPropagator,
+    extract_context_from_carrier,
+    inject_context_into_carrier,
+    with_distributed_trace_context,
+)
+from tracebaton._registry import flush, get_tracer, set_default_tracer
+from tracebaton._span import Span
+from tracebaton._tracer import Tracer
+
+HoneyHiveTracer = Tracer
+
+__all__ = [
+    "HoneyHiveTracer",
+    "Policy",
+    "Span",
+    "Tracer",
+    "TracebatonPropagator",
+    "__version__",
+    "enrich_span_context",
+    "extract_context_from_carrier",
+    "flush",
+    "get_tracer",
+    "inject_context_into_carrier",
+    "set_default_tracer",
+    "trace",
+    "with_distributed_trace_context",
+]

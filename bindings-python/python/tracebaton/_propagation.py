@@ -1,0 +1,210 @@
+"""Context across processes: carriers in, carriers out, and OpenTelemetry's propagator interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+from opentelemetry import propagate
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context.context import Context
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from tracebaton import _native
+from tracebaton._context import SCOPE_KEY, Block, current
+from tracebaton._native import Policy
+from tracebaton._registry import choose
+from tracebaton._span import SPAN_KEY, Span
+from tracebaton._tracer import Tracer, with_session
+
+_Carrier = TypeVar("_Carrier")
+
+
+def as_policy(policy: Any) -> Policy | None:
+    """A policy as it may be given: an object, or a mapping of its keywords."""
+    if policy is None or isinstance(policy, Policy):
+        return policy
+    if isinstance(policy, Mapping):
+        return Policy(**policy)
+    raise TypeError(f"policy must be a Policy or a mapping, not {type(policy).__name__}")
+
+
+def inject_context_into_carrier(
+    carrier: _Carrier, tracer: Tracer | None = None, *, url: str | None = None, tracer_instance: Tracer | None = None
+) -> _Carrier:
+    """Writes the current trace, session and baggage into a carrier's headers, and returns the carrier.
+
+    The carrier is any mutable mapping (headers of every framework, `os.environ`) or list of pairs. What it holds of
+    our headers, in any letter case, is replaced; a `baggage` that is there is merged. With `url` the outbound policy
+    decides what may go there; without it there is no destination, and all of it is written. A carrier that cannot be
+    written stays as it is: nothing is raised into a request.
+    """
+    chosen = choose(tracer if tracer is not None else tracer_instance)
+    if url is not None and not isinstance(url, str):
+        raise TypeError(f"url must be a str, not {type(url).__name__}")
+    _native.inject(current(), carrier, None if chosen is None else chosen._core, url, None)
+    return carrier
+
+
+def extract_context_from_carrier(
+    carrier: object, tracer: Tracer | None = None, *, tracer_instance: Tracer | None = None
+) -> Context:
+    """The current context with what a carrier holds: the caller's span, session and baggage.
+
+    The carrier is whatever a framework has for headers. What is not valid in it is left out, by the rules of the W3C
+    recommendations, and counted in `stats()`; nothing is raised for it.
+    """
+    chosen = choose(tracer if tracer is not None else tracer_instance)
+    return _native.extract(current(), carrier, None if chosen is None else chosen._core, None)
+
+
+class DistributedContext(Block):
+    """A block in the context that a caller sent: see `with_distributed_trace_context`."""
+
+    __slots__ = ("_carrier", "_policy", "_session_id")
+
+    def __init__(self, carrier: object, tracer: Tracer | None, session_id: str | None, policy: Policy | None) -> None:
+        self._carrier = carrier
+        self.tracer = tracer
+        self._session_id = session_id
+        self._policy = policy
+
+    def __enter__(self) -> Context:
+        previous = current()
+        tracer = self.tracer
+        core = None if tracer is None else tracer._core
+        context = _native.extract(previous, self._carrier, core, self._policy)
+        if self._session_id is not None and tracer is not None:
+            context = with_session(context, tracer, self._session_id)
+        self.span = context.get(SPAN_KEY)
+        self._enter(context, previous)
+        return context
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        self._leave()
+
+    async def __aenter__(self) -> Context:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        self._leave()
+
+
+def with_distributed_trace_context(
+    carrier: object,
+    tracer: Tracer | None = None,
+    *,
+    session_id: str | None = None,
+    policy: Policy | Mapping[str, Any] | None = None,
+    tracer_instance: Tracer | None = None,
+) -> DistributedContext:
+    """A block, for `with` or `async with`, whose spans go on in the caller's trace and session.
+
+    It yields the context and undoes it at the end, whatever happens inside. `carrier` is whatever a framework has for
+    headers: `dict(request.headers)`, a WSGI environ, an ASGI scope's list, gRPC metadata. `session_id` overrides the
+    caller's session; `policy` overrides the tracer's.
+    """
+    chosen = choose(tracer if tracer is not None else tracer_instance)
+    if session_id is not None and not isinstance(session_id, str):
+        raise TypeError(f"session_id must be a str, not {type(session_id).__name__}")
+    return DistributedContext(carrier, chosen, session_id or None, as_policy(policy))
+
+
+class TracebatonPropagator(TextMapPropagator):
+    """OpenTelemetry's propagator over core's codecs: trace context, session and baggage, strict and without loss.
+
+    Works with a tracer of ours (`tracer`, or the one that is meant where none is given) and without any: an
+    application that stays on OpenTelemetry's SDK passes on what came in.
+    """
+
+    def __init__(self, tracer: Tracer | None = None) -> None:
+        choose(tracer)
+        self._tracer = tracer
+
+    def extract(
+        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
+    ) -> Context:
+        """`context` with what the carrier holds."""
+        base = current() if context is None else context
+        core = None if self._tracer is None else self._tracer._core
+        if getter is default_getter:
+            return _native.extract(base, carrier, core, None)
+        return _native.extract_with_getter(base, carrier, getter, core)
+
+    def inject(
+        self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
+    ) -> None:
+        """Writes what `context` holds into the carrier, as the outbound policy lets it.
+
+        The destination is what an instrumentor says of the current client span: `server.address`, `url.full` or
+        `http.url`. Where none says anything, all is written.
+        """
+        base = current() if context is None else context
+        tracer = choose(self._tracer, base)
+        core = None if tracer is None else tracer._core
+        direct = None if setter is default_setter else setter
+        _native.inject(base, carrier, core, _destination(base), direct)
+
+    @property
+    def fields(self) -> set[str]:
+        """The headers that `inject` writes."""
+        return {"traceparent", "tracestate", "baggage"}
+
+
+def _destination(context: Context) -> str | None:
+    span: Any = context.get(SPAN_KEY)
+    kind = getattr(span, "kind", None)
+    if kind is None or getattr(kind, "name", "") != "CLIENT":
+        return None
+    attributes = span._attributes if isinstance(span, Span) else getattr(span, "attributes", None)
+    if not isinstance(attributes, Mapping):
+        return None
+    for key in ("url.full", "http.url", "server.address", "net.peer.name"):
+        value = attributes.get(key)
+        if isinstance(value, str) and value:
+            return value
+    return None
+
+
+def is_default_propagator(propagator: TextMapPropagator) -> bool:
+    """Whether this is what OpenTelemetry sets up where nobody says anything."""
+    parts = getattr(propagator, "_propagators", None)
+    return (
+        type(propagator) is CompositePropagator
+        and parts is not None
+        and [type(part) for part in parts] == [TraceContextTextMapPropagator, W3CBaggagePropagator]
+    )
+
+
+def install_propagator() -> None:
+    """Makes ours the global propagator, unless another was chosen."""
+    import os
+
+    if not os.environ.get("OTEL_PROPAGATORS") and is_default_propagator(propagate.get_global_textmap()):
+        propagate.set_global_textmap(TracebatonPropagator())
+
+
+__all__ = [
+    "SCOPE_KEY",
+    "DistributedContext",
+    "TracebatonPropagator",
+    "as_policy",
+    "extract_context_from_carrier",
+    "inject_context_into_carrier",
+    "install_propagator",
+    "with_distributed_trace_context",
+]

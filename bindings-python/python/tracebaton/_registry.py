@@ -1,0 +1,121 @@
+"""Which tracer is meant where none is given, and what happens to tracers at the end of the process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context.context import Context
+
+from tracebaton import _native
+from tracebaton._context import BLOCK_KEY, current
+from tracebaton._span import SPAN_KEY, Span
+
+if TYPE_CHECKING:
+    from tracebaton._context import Block
+    from tracebaton._tracer import Tracer
+
+EXIT_SECONDS = 5.0
+"""How long the end of the process waits for delivery."""
+
+_lock = threading.Lock()
+_tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
+# Kept alive: a program may call `init` and never look at the result.
+_first: Tracer | None = None
+_default: Tracer | None = None
+
+
+def register(tracer: Tracer) -> None:
+    """Takes note of a new tracer; the first one is the default until another is set."""
+    global _first
+    with _lock:
+        _tracers.add(tracer)
+        if _first is None:
+            _first = tracer
+
+
+def forget(tracer: Tracer) -> None:
+    """A tracer that was shut down is nobody's default."""
+    global _first, _default
+    with _lock:
+        _tracers.discard(tracer)
+        if _first is tracer:
+            _first = None
+        if _default is tracer:
+            _default = None
+
+
+def set_default_tracer(tracer: Tracer | None) -> None:
+    """Sets the tracer that is meant where none is given and none is current. `None` unsets it."""
+    from tracebaton._tracer import Tracer
+
+    if tracer is not None and not isinstance(tracer, Tracer):
+        raise TypeError(f"tracer must be a Tracer, not {type(tracer).__name__}")
+    global _default
+    with _lock:
+        _default = tracer
+
+
+def get_default_tracer() -> Tracer | None:
+    """The default tracer: the one that was set, else the first that was initialised."""
+    return _default or _first
+
+
+def get_tracer() -> Tracer | None:
+    """The tracer that is meant here: that of the current span or block, else the default one."""
+    return tracer_of(current()) or get_default_tracer()
+
+
+def tracer_of(context: Context) -> Tracer | None:
+    """The tracer of the span or block that is current in a context."""
+    block: Block | None = context.get(BLOCK_KEY)  # type: ignore[assignment]
+    span: Any = context.get(SPAN_KEY)
+    if block is not None and block.tracer is not None and span is block.span:
+        return block.tracer
+    # A span that became current without a block of ours is newer than the block. An instrumentor's proxy of a span
+    # passes itself off as the span.
+    if isinstance(span, Span) and span._core.owner is not None:
+        owner: Tracer | None = span._core.owner()
+        if owner is not None:
+            return owner
+    return block.tracer if block is not None else None
+
+
+def choose(tracer: Any, context: Context | None = None) -> Tracer | None:
+    """The tracer of an argument `tracer`; where it is `None`, the one that is meant."""
+    if tracer is not None:
+        from tracebaton._tracer import Tracer
+
+        if not isinstance(tracer, Tracer):
+            raise TypeError(f"tracer must be a Tracer, not {type(tracer).__name__}")
+        return tracer
+    return tracer_of(current() if context is None else context) or get_default_tracer()
+
+
+def flush(tracer: Any = None, timeout_millis: float = 30_000) -> bool:
+    """Delivers what has ended so far, of one tracer or of all: True only if all of it was delivered within the time."""
+    if tracer is not None:
+        chosen = choose(tracer)
+        return chosen is not None and chosen.flush(timeout_millis)
+    deadline = time.monotonic() + timeout_millis / 1000
+    outcomes = [one.flush(max(0.0, deadline - time.monotonic()) * 1000) for one in list(_tracers)]
+    return all(outcomes)
+
+
+@atexit.register
+def _at_exit() -> None:
+    deadline = time.monotonic() + EXIT_SECONDS
+    for tracer in list(_tracers):
+        tracer._core.shutdown(int(max(0.0, deadline - time.monotonic()) * 1000))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_native.before_fork,
+        after_in_parent=_native.after_fork_in_parent,
+        after_in_child=_native.after_fork_in_child,
+    )

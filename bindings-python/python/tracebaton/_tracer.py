@@ -1,0 +1,310 @@
+"""`Tracer`: what a program holds. Also known as `HoneyHiveTracer`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from opentelemetry import trace as otel_trace
+from opentelemetry.context.context import Context
+
+from tracebaton import _native, _registry
+from tracebaton._context import SCOPE_KEY, current, derived
+from tracebaton._native import Policy
+from tracebaton._provider import OtelTracer, TracerProvider
+from tracebaton._span import SpanBlock
+
+# Keywords of HoneyHive's `init` that are taken so that programs written for it run, and that mean nothing here: there
+# is no cache, no backend call at start-up, no HTTP instrumentation of our own, and routing attributes cannot be lost.
+_WITHOUT_MEANING = frozenset(
+    {
+        "cache_cleanup_interval",
+        "cache_enabled",
+        "cache_max_size",
+        "cache_ttl",
+        "disable_http_tracing",
+        "max_span_size",
+        "preserve_core_attributes",
+        "skip_backend_session_creation",
+    }
+)
+# Keywords that mean something there which is not done here yet: said once for each.
+_NOT_YET = frozenset(
+    {
+        "dataset_id",
+        "datapoint_id",
+        "evaluation_config",
+        "export_timeout",
+        "inputs",
+        "is_evaluation",
+        "link_carrier",
+        "max_export_batch_size",
+        "requests_session",
+        "run_id",
+        "span_name_filters",
+    }
+)
+_NAME = "tracebaton"
+
+
+class Tracer:
+    """Records spans of one service and sends them to one or more backends.
+
+    `Tracer.init(...)` makes one, as `Tracer(...)` does. It opens no connection: the first span that ends does, in the
+    background.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        project: str | None = None,
+        source: str | None = None,
+        *,
+        session_id: str | None = None,
+        session_name: str | None = None,
+        server_url: str | None = None,
+        exporter: str | Sequence[str] | None = None,
+        policy: Policy | Mapping[str, Any] | None = None,
+        sampler: str | None = None,
+        sampler_argument: str | None = None,
+        service_name: str | None = None,
+        redact: bool = True,
+        capture: bool = True,
+        set_global: bool = False,
+        disable_batch: bool | None = None,
+        disable_tracing: bool | None = None,
+        test_mode: bool | None = None,
+        verbose: bool | None = None,
+        max_attributes: int | None = None,
+        max_events: int | None = None,
+        max_links: int | None = None,
+        otlp_enabled: bool | None = None,
+        otlp_endpoint: str | None = None,
+        otlp_headers: Mapping[str, str] | None = None,
+        otlp_protocol: str | None = None,
+        batch_size: int | None = None,
+        flush_interval: float | None = None,
+        config: object = None,
+        session_config: object = None,
+        **others: Any,
+    ) -> None:
+        from tracebaton._propagation import as_policy, install_propagator
+
+        settings = {
+            "api_key": api_key,
+            "batch_size": batch_size,
+            "disable_batch": disable_batch,
+            "disable_tracing": disable_tracing,
+            "exporter": exporter,
+            "flush_interval": flush_interval,
+            "max_attributes": max_attributes,
+            "max_events": max_events,
+            "max_links": max_links,
+            "otlp_enabled": otlp_enabled,
+            "otlp_endpoint": otlp_endpoint,
+            "otlp_headers": otlp_headers,
+            "otlp_protocol": otlp_protocol,
+            "project": project,
+            "sampler": sampler,
+            "sampler_argument": sampler_argument,
+            "server_url": server_url,
+            "service_name": service_name,
+            "session_id": session_id,
+            "session_name": session_name,
+            "source": source,
+            "test_mode": test_mode,
+            "verbose": verbose,
+        }
+        given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+        for source_of_more in (session_config, config):
+            given = {**_fields_of(source_of_more, settings), **given}
+        for name, value in others.items():
+            if name not in _WITHOUT_MEANING and name not in _NOT_YET:
+                raise TypeError(f"init() got an unexpected keyword argument {name!r}")
+            if name in _NOT_YET and value:
+                _native.report(f"{name}= has no effect yet")
+        if isinstance(given.get("exporter"), str):
+            given["exporter"] = [given["exporter"]]
+        if isinstance(given.get("otlp_headers"), Mapping):
+            given["otlp_headers"] = list(given["otlp_headers"].items())
+        for name, flag in (("redact", redact), ("capture", capture), ("set_global", set_global)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"{name} must be a bool, not {type(flag).__name__}")
+        given.setdefault("default_session_name", _program_name())
+
+        self._core = _native.Core(given, dict(os.environ), policy=as_policy(policy) or Policy(), redact=redact)
+        self._core.set_owner(weakref.ref(self))
+        self._captures = capture
+        self._provider = TracerProvider(self._core)
+        self._otel_tracer: OtelTracer = self._provider.get_tracer(_NAME, _native.VERSION)
+        _registry.register(self)
+        if self._core.enabled:
+            install_propagator()
+            if set_global:
+                otel_trace.set_tracer_provider(self._provider)
+
+    @classmethod
+    def init(cls, *args: Any, **kwargs: Any) -> Tracer:
+        """Makes a tracer. Takes the arguments of the class; those that are not given come from the environment.
+
+        `api_key` (`HH_API_KEY`): HoneyHive's; spans go to `server_url` (`HH_API_URL`) then. Without it they go to
+        `OTEL_EXPORTER_OTLP_ENDPOINT`, or to the local viewer at `http://127.0.0.1:4318`.
+        `project`, `source` (`HH_PROJECT`, `HH_SOURCE`): on every span; the source is always this service's own.
+        `session_id`: 1 to 256 characters; a new UUID unless given. `session_name`: the program's name unless given.
+        `exporter`: `"honeyhive"`, `"otlp"`, `"console"`, `"memory"`, `"none"`, or a list of them.
+        `policy`: whom to trust with what (`Policy`, or a dict of its keywords).
+        `sampler`: by its name in OpenTelemetry, with `sampler_argument`.
+        `redact=False` leaves secrets in captured values; `capture=False` captures no arguments and results.
+        `set_global` makes the provider OpenTelemetry's global one.
+
+        A wrong type is a `TypeError`, a wrong value a `ValueError`, that names the argument. A wrong value in the
+        environment is a warning, and the default holds. The network is never touched.
+        """
+        return cls(*args, **kwargs)
+
+    @property
+    def provider(self) -> TracerProvider:
+        """OpenTelemetry's provider, for instrumentors: `instrument(tracer_provider=tracer.provider)`."""
+        return self._provider
+
+    @property
+    def session_id(self) -> str:
+        """This tracer's own session; spans in a caller's context have the caller's."""
+        return self._core.session_id
+
+    @property
+    def session_name(self) -> str | None:
+        """What the session is called."""
+        return self._core.session_name
+
+    @property
+    def project(self) -> str | None:
+        """This service's project."""
+        return self._core.project
+
+    @property
+    def source(self) -> str:
+        """This service's source."""
+        return self._core.source
+
+    @property
+    def is_initialized(self) -> bool:
+        """Always true, as `init` does not fail half-way."""
+        return True
+
+    def start_span(
+        self,
+        name: str,
+        *,
+        kind: otel_trace.SpanKind = otel_trace.SpanKind.INTERNAL,
+        attributes: Mapping[str, Any] | None = None,
+        links: Sequence[otel_trace.Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        context: Context | None = None,
+    ) -> SpanBlock:
+        """A block, for `with` or `async with`, with a span that is the current one inside."""
+        kwargs: dict[str, Any] = {
+            "kind": kind,
+            "attributes": attributes,
+            "links": links,
+            "start_time": start_time,
+            "record_exception": record_exception,
+            "set_status_on_exception": set_status_on_exception,
+        }
+        return SpanBlock(self._otel_tracer, self, name, kwargs, context)
+
+    def trace(self, name: str, event_type: str | None = None, **attributes: Any) -> SpanBlock:
+        """A block with a span of this event type."""
+        if event_type is not None:
+            attributes["honeyhive_event_type"] = event_type
+        return self.start_span(name, attributes=attributes)
+
+    def enrich_span(
+        self,
+        more_metadata: Mapping[str, Any] | None = None,
+        /,
+        *,
+        inputs: object = None,
+        outputs: object = None,
+        metadata: Mapping[str, Any] | None = None,
+        metrics: object = None,
+        feedback: object = None,
+        config: object = None,
+        user_properties: object = None,
+        error: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        event_type: str | None = None,
+        event_name: str | None = None,
+        event_id: str | None = None,
+        **named_metadata: Any,
+    ) -> bool:
+        """Puts fields on the current span of this tracer. A mapping that has no name, and keywords that are none of
+        these, go to the metadata.
+
+        Returns whether anything was put: not where no span of this tracer is current.
+        """
+        from tracebaton._enrich import enrich, own_span
+
+        span = own_span(self, current())
+        if span is None:
+            return False
+        fields = {
+            "inputs": inputs,
+            "outputs": outputs,
+            "metadata": {**(more_metadata or {}), **(metadata or {}), **named_metadata} or None,
+            "metrics": metrics,
+            "feedback": feedback,
+            "config": config,
+            "user_properties": user_properties,
+            "error": error,
+            "attributes": attributes,
+            "event_type": event_type,
+            "event_name": event_name,
+            "event_id": event_id,
+        }
+        return enrich(span, fields)
+
+    def flush(self, timeout_millis: float = 30_000) -> bool:
+        """Delivers what has ended so far: True only if all of it was delivered within the time."""
+        return self._provider.force_flush(int(timeout_millis))
+
+    force_flush = flush
+
+    def shutdown(self, timeout_millis: float = 30_000) -> bool:
+        """Delivers what has ended so far, and takes no more. True only if all of it was delivered within the time."""
+        _registry.forget(self)
+        return self._provider.shutdown(int(timeout_millis))
+
+    def stats(self) -> dict[str, Any]:
+        """What became of the spans so far: `queued`, `sent`, `dropped` by reason, `retried`, `last_error`,
+        `not_sampled`, and `inbound_dropped`: what carriers held that was left out, by rule id."""
+        return self._core.stats()
+
+    def __repr__(self) -> str:
+        return f"<Tracer project={self.project!r} source={self.source!r}>"
+
+
+def _fields_of(config: object, names: Iterable[str]) -> dict[str, Any]:
+    """The settings of these names in one of HoneyHive's configuration objects, or in a mapping."""
+    if config is None:
+        return {}
+    read = config.get if isinstance(config, Mapping) else lambda name: getattr(config, name, None)
+    return {name: value for name in names if (value := read(name)) is not None}
+
+
+def _program_name() -> str | None:
+    """The file of the program that runs."""
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    return path if isinstance(path, str) else None
+
+
+def with_session(context: Context, tracer: Tracer, session_id: str) -> Context:
+    """`context` with another session for this tracer."""
+    base: Any = context.get(SCOPE_KEY)
+    return derived(context, SCOPE_KEY, _native.Scope.with_session(base, tracer._core, session_id))
+

@@ -1,0 +1,246 @@
+//! Carriers as Python's frameworks hand them out: any mapping, list of pairs or multi-dict, of `str` or `bytes`.
+//!
+//! Whatever a carrier is or does, nothing is raised into the request: what cannot be read is not there.
+
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use tracebaton::carrier::{Collected, Header, Spelling, header_of};
+use tracebaton::inject::Headers;
+
+use crate::value::string;
+
+/// So many entries of a carrier are looked at: a mapping of a framework's has some dozens.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Octets of a name or value, kept alive.
+pub(crate) enum Text<'py> {
+    Str(Bound<'py, PyString>),
+    Bytes(Bound<'py, PyBytes>),
+}
+
+impl<'py> Text<'py> {
+    fn of(object: Bound<'py, PyAny>) -> Option<Self> {
+        match object.cast_into::<PyString>() {
+            // Lone surrogates have no octets: no such header was sent.
+            Ok(text) => text.to_str().is_ok().then_some(Self::Str(text)),
+            Err(error) => error.into_inner().cast_into::<PyBytes>().ok().map(Self::Bytes),
+        }
+    }
+
+    fn octets(&self) -> &[u8] {
+        match self {
+            Self::Str(text) => text.to_str().unwrap_or_default().as_bytes(),
+            Self::Bytes(bytes) => bytes.as_bytes(),
+        }
+    }
+}
+
+/// The headers of ours that a carrier holds.
+#[derive(Default)]
+pub(crate) struct Found<'py> {
+    headers: Vec<(Text<'py>, Text<'py>)>,
+}
+
+impl<'py> Found<'py> {
+    /// Reads a carrier. An exception of its own ends the reading, unless it is one that ends programs (Ctrl-C).
+    pub(crate) fn read(carrier: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let mut found = Self::default();
+        swallow(carrier.py(), each_entry(carrier, &mut |name, value| found.take(name, value)))?;
+        Ok(found)
+    }
+
+    /// Takes the value of a header, or each of several.
+    pub(crate) fn take(&mut self, name: Bound<'py, PyAny>, value: Bound<'py, PyAny>) {
+        let Some(name) = Text::of(name).filter(|name| header_of(name.octets()).is_some()) else { return };
+        if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+            let Ok(values) = value.try_iter() else { return };
+            for value in values.take(MAX_ENTRIES).filter_map(|value| Text::of(value.ok()?)) {
+                let again = match &name {
+                    Text::Str(text) => Text::Str(text.clone()),
+                    Text::Bytes(bytes) => Text::Bytes(bytes.clone()),
+                };
+                self.headers.push((again, value));
+            }
+        } else if let Some(value) = Text::of(value) {
+            self.headers.push((name, value));
+        }
+    }
+
+    pub(crate) fn collected(&self) -> Collected<'_> {
+        let mut collected = Collected::default();
+        for (name, value) in &self.headers {
+            collected.push(name.octets(), value.octets());
+        }
+        collected
+    }
+}
+
+/// Calls `f` with every name and value.
+fn each_entry<'py>(
+    carrier: &Bound<'py, PyAny>,
+    f: &mut dyn FnMut(Bound<'py, PyAny>, Bound<'py, PyAny>),
+) -> PyResult<()> {
+    let py = carrier.py();
+    if carrier.is_none() || carrier.is_instance_of::<PyString>() || carrier.is_instance_of::<PyBytes>() {
+        return Ok(());
+    }
+    if let Ok(dict) = carrier.cast_exact::<PyDict>() {
+        for (name, value) in dict.iter().take(MAX_ENTRIES) {
+            f(name, value);
+        }
+        return Ok(());
+    }
+    // httpx joins repeated headers in `items`, which is how several values are told from one.
+    let pairs = match carrier.getattr_opt(pyo3::intern!(py, "multi_items"))? {
+        Some(items) => items.call0()?,
+        None => match carrier.getattr_opt(pyo3::intern!(py, "items"))? {
+            Some(items) => items.call0()?,
+            None => carrier.clone(),
+        },
+    };
+    for pair in pairs.try_iter()?.take(MAX_ENTRIES) {
+        if let Ok((name, value)) = pair?.extract::<(Bound<'py, PyAny>, Bound<'py, PyAny>)>() {
+            f(name, value);
+        }
+    }
+    Ok(())
+}
+
+/// Writes headers into a carrier, in place of what it has under any spelling of their names. False if it cannot be
+/// written.
+pub(crate) fn write(carrier: &Bound<'_, PyAny>, headers: &Headers) -> PyResult<bool> {
+    if let Ok(dict) = carrier.cast_exact::<PyDict>() {
+        return write_dict(dict, headers).map(|()| true);
+    }
+    if let Ok(list) = carrier.cast::<PyList>() {
+        return swallow(carrier.py(), write_list(list, headers)).map(|done| done.is_some());
+    }
+    swallow(carrier.py(), write_mapping(carrier, headers)).map(|done| done.unwrap_or(false))
+}
+
+/// The names in a carrier, and how a header that is added is spelled there.
+#[derive(Default)]
+struct Names<'py> {
+    ours: Vec<(Header, Bound<'py, PyAny>)>,
+    all: Vec<Text<'py>>,
+}
+
+impl<'py> Names<'py> {
+    fn push(&mut self, name: Bound<'py, PyAny>) {
+        let Some(text) = Text::of(name.clone()) else { return };
+        if let Some(header) = header_of(text.octets()) {
+            self.ours.push((header, name));
+        } else {
+            self.all.push(text);
+        }
+    }
+
+    /// Those of ours do not tell how others are spelled: they may be there in any way.
+    fn spelling(&self) -> Spelling {
+        let others = self.all.iter().map(Text::octets);
+        match Spelling::of(others.clone()) {
+            // A few headers in upper case are no environment.
+            Spelling::Variable if !others.into_iter().any(|name| name == b"PATH") => Spelling::Http,
+            spelling => spelling,
+        }
+    }
+
+    fn are_bytes(&self) -> bool {
+        self.all.first().is_some_and(|name| matches!(name, Text::Bytes(_)))
+    }
+}
+
+fn write_dict(dict: &Bound<'_, PyDict>, headers: &Headers) -> PyResult<()> {
+    let mut names = Names::default();
+    for name in dict.keys() {
+        names.push(name);
+    }
+    let py = dict.py();
+    each_change(headers, |header, value| {
+        for (_, name) in names.ours.iter().filter(|(it, _)| *it == header) {
+            dict.del_item(name)?;
+        }
+        match value {
+            Some(value) if names.are_bytes() => {
+                dict.set_item(PyBytes::new(py, header.name().as_bytes()), PyBytes::new(py, value.as_bytes()))
+            }
+            Some(value) => dict.set_item(header.spelled(names.spelling()), value),
+            None => Ok(()),
+        }
+    })
+}
+
+fn write_list(list: &Bound<'_, PyList>, headers: &Headers) -> PyResult<()> {
+    let py = list.py();
+    let mut names = Names::default();
+    for pair in list.iter() {
+        if let Ok(name) = pair.get_item(0) {
+            names.push(name);
+        }
+    }
+    each_change(headers, |header, value| {
+        for at in (0..list.len()).rev() {
+            let name = list.get_item(at)?.get_item(0).ok().and_then(Text::of);
+            if name.is_some_and(|name| header_of(name.octets()) == Some(header)) {
+                list.del_item(at)?;
+            }
+        }
+        match value {
+            Some(value) if names.are_bytes() => {
+                list.append((PyBytes::new(py, header.name().as_bytes()), PyBytes::new(py, value.as_bytes())))
+            }
+            Some(value) => list.append((header.spelled(names.spelling()), value)),
+            None => Ok(()),
+        }
+    })
+}
+
+/// Any mutable mapping, multi-dicts included: all values under a name go before the new one is set, since some of them
+/// only add.
+fn write_mapping(carrier: &Bound<'_, PyAny>, headers: &Headers) -> PyResult<bool> {
+    let py = carrier.py();
+    if carrier.getattr_opt(pyo3::intern!(py, "__setitem__"))?.is_none() {
+        return Ok(false);
+    }
+    let mut names = Names::default();
+    each_entry(carrier, &mut |name, _| names.push(name))?;
+    each_change(headers, |header, value| {
+        for (_, name) in names.ours.iter().filter(|(it, _)| *it == header) {
+            // A second name in other letters may be the same entry.
+            if carrier.contains(name)? {
+                carrier.del_item(name)?;
+            }
+        }
+        value.map_or(Ok(()), |value| carrier.set_item(header.spelled(names.spelling()), value))
+    })?;
+    Ok(true)
+}
+
+fn each_change(headers: &Headers, mut change: impl FnMut(Header, Option<&str>) -> PyResult<()>) -> PyResult<()> {
+    let mut outcome = Ok(());
+    headers.each(|header, value| {
+        if outcome.is_ok() {
+            outcome = change(header, value);
+        }
+    });
+    outcome
+}
+
+/// Turns an exception into nothing, unless it is one that ends programs.
+pub(crate) fn swallow<T>(py: Python<'_>, result: PyResult<T>) -> PyResult<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The entries of OpenTelemetry's baggage, as texts.
+pub(crate) fn entries(baggage: &Bound<'_, PyDict>) -> Vec<(String, String)> {
+    let text = |object: &Bound<'_, PyAny>| crate::value::text_of(object);
+    baggage
+        .iter()
+        .filter_map(|(name, value)| Some((string(name.cast::<PyString>().ok()?).into_owned(), text(&value))))
+        .collect()
+}

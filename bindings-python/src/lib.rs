@@ -1,0 +1,51 @@
+//! The native module of the Python package `tracebaton`: conversions between Python's objects and core's.
+
+mod arguments;
+mod carrier;
+mod clock;
+mod core;
+mod fork;
+mod ids;
+mod parent;
+mod policy;
+mod propagation;
+mod remote;
+mod report;
+mod scope;
+mod sink;
+mod span;
+mod span_context;
+mod trace_state;
+mod types;
+mod value;
+mod wait;
+
+/// Native parts of `tracebaton`.
+#[pyo3::pymodule(name = "_native")]
+mod native {
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("VERSION", env!("CARGO_PKG_VERSION"))
+    }
+
+    #[pymodule_export]
+    use super::core::{Core, Instrumentation};
+    #[pymodule_export]
+    use super::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
+    #[pymodule_export]
+    use super::policy::Policy;
+    #[pymodule_export]
+    use super::propagation::{extract, extract_with_getter, inject};
+    #[pymodule_export]
+    use super::remote::{RemoteBase, Seed};
+    #[pymodule_export]
+    use super::report::report;
+    #[pymodule_export]
+    use super::scope::Scope;
+    #[pymodule_export]
+    use super::span::SpanBase;
+    #[pymodule_export]
+    use super::trace_state::{tracestate_delete, tracestate_insert, tracestate_members};
+}

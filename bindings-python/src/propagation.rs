@@ -1,0 +1,224 @@
+//! Extracting from carriers into contexts, and injecting from contexts into carriers: one call each.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use tracebaton::baggage::{Baggage, Entry, reconcile};
+use tracebaton::context::SpanContext;
+use tracebaton::extract::{Inbound, extract_collected};
+use tracebaton::inject::{Outbound, compose};
+use tracebaton::policy::{Allowed, Policy as CorePolicy};
+use tracebaton::carrier::Header;
+
+use crate::carrier::{self, Found, entries, swallow};
+use crate::core::Core;
+use crate::parent::{context_of, unwrapped};
+use crate::policy::Policy;
+use crate::remote::{RemoteBase, remote_span};
+use crate::report;
+use crate::scope::Scope;
+use crate::span::SpanBase;
+use crate::types::{self, Types};
+
+/// What holds where there is no tracer.
+static DEFAULT_POLICY: CorePolicy = CorePolicy::DEFAULT;
+
+/// The context `base` with what the carrier holds. With a `core`, for its tracer alone and under its policy, or the one
+/// given.
+#[pyfunction]
+#[pyo3(signature = (base, carrier, core, policy))]
+pub(crate) fn extract(
+    py: Python<'_>,
+    base: &Bound<'_, PyDict>,
+    carrier: &Bound<'_, PyAny>,
+    core: Option<&Bound<'_, Core>>,
+    policy: Option<&Policy>,
+) -> PyResult<Py<PyAny>> {
+    let found = Found::read(carrier)?;
+    into_context(py, base, &found, core, policy)
+}
+
+/// The same through an OpenTelemetry `Getter`.
+#[pyfunction]
+pub(crate) fn extract_with_getter(
+    py: Python<'_>,
+    base: &Bound<'_, PyDict>,
+    carrier: &Bound<'_, PyAny>,
+    getter: &Bound<'_, PyAny>,
+    core: Option<&Bound<'_, Core>>,
+) -> PyResult<Py<PyAny>> {
+    let mut found = Found::default();
+    for header in Header::ALL {
+        let values = getter.call_method1(pyo3::intern!(py, "get"), (carrier, header.name()));
+        if let Some(values) = swallow(py, values)? {
+            found.take(PyString::new(py, header.name()).into_any(), values);
+        }
+    }
+    into_context(py, base, &found, core, None)
+}
+
+fn into_context(
+    py: Python<'_>,
+    base: &Bound<'_, PyDict>,
+    found: &Found<'_>,
+    core: Option<&Bound<'_, Core>>,
+    policy: Option<&Policy>,
+) -> PyResult<Py<PyAny>> {
+    let types = types::get(py)?;
+    let policy = match (policy, core) {
+        (Some(policy), _) => &policy.inner,
+        (None, Some(core)) => &core.get().policy,
+        (None, None) => &DEFAULT_POLICY,
+    };
+    let inbound = extract_collected(&found.collected(), policy);
+    if let Some(core) = core {
+        core.get().count_inbound(inbound.dropped);
+    }
+    let context = types.context.bind(py).call1((base,))?.cast_into::<PyDict>().map_err(PyErr::from)?;
+    if let Some(span) = &inbound.span
+        && !is_in_trace(base, types, span)?
+    {
+        context.set_item(&types.span_key, remote_span(py, span.clone())?)?;
+    }
+    let scope = scope_of(base, types)?;
+    let view = view(py, base, types, &inbound.baggage)?;
+    if let Some(view) = &view {
+        context.set_item(&types.baggage_key, &view.0)?;
+    }
+    if has_news(&inbound) {
+        let before = scope.as_ref().map(|scope| scope.get().inner.clone()).unwrap_or_default();
+        let inner = before.with_inbound(core.map(|core| core.get().id), &inbound);
+        let view = match view {
+            Some((view, true)) => Some(view.unbind()),
+            Some((_, false)) => None,
+            None => scope.and_then(|scope| scope.get().view.as_ref().map(|view| view.clone_ref(py))),
+        };
+        context.set_item(&types.scope_key, Py::new(py, Scope::new(inner, view))?)?;
+    }
+    Ok(context.into_any().unbind())
+}
+
+fn has_news(inbound: &Inbound) -> bool {
+    inbound.span.is_some() || inbound.link.is_some() || !inbound.baggage.is_empty()
+}
+
+/// Whether the current span is a local one that is in the caller's trace already: a framework's instrumentor took it in
+/// before, and stays the parent.
+fn is_in_trace(base: &Bound<'_, PyDict>, types: &Types, remote: &SpanContext) -> PyResult<bool> {
+    let Some(current) = base.get_item(&types.span_key)? else { return Ok(false) };
+    if current.is_instance_of::<RemoteBase>() {
+        return Ok(false);
+    }
+    let context = swallow(base.py(), context_of(&current))?.flatten();
+    Ok(context.is_some_and(|context| !context.is_remote && context.trace_id == remote.trace_id))
+}
+
+/// OpenTelemetry's view of baggage that came in, and whether it shows nothing else. None if nothing came in.
+fn view<'py>(
+    py: Python<'py>,
+    base: &Bound<'py, PyDict>,
+    types: &Types,
+    baggage: &Baggage,
+) -> PyResult<Option<(Bound<'py, PyDict>, bool)>> {
+    if baggage.is_empty() {
+        return Ok(None);
+    }
+    let before = base.get_item(&types.baggage_key)?.and_then(|it| it.cast_into::<PyDict>().ok());
+    let before = before.filter(|before| !before.is_empty());
+    let pure = before.is_none();
+    let view = before.map_or_else(|| Ok(PyDict::new(py)), |before| before.copy())?;
+    for member in baggage.iter() {
+        view.set_item(member.name(), &*member.value())?;
+    }
+    Ok(Some((view, pure)))
+}
+
+fn scope_of<'py>(context: &Bound<'py, PyDict>, types: &Types) -> PyResult<Option<Bound<'py, Scope>>> {
+    Ok(context.get_item(&types.scope_key)?.and_then(|scope| scope.cast_into::<Scope>().ok()))
+}
+
+/// Writes what `context` holds into the carrier. With a `core`, its session, project and source come first. `url`, if
+/// there is one, is where it goes: the policy then says what may.
+#[pyfunction]
+#[pyo3(signature = (context, carrier, core, url, setter))]
+pub(crate) fn inject(
+    py: Python<'_>,
+    context: &Bound<'_, PyDict>,
+    carrier: &Bound<'_, PyAny>,
+    core: Option<&Bound<'_, Core>>,
+    url: Option<&str>,
+    setter: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let types = types::get(py)?;
+    let core = core.map(Bound::get).filter(|core| core.enabled());
+    let policy = core.map_or(&DEFAULT_POLICY, |core| &core.policy);
+    let allowed = url.map_or(Allowed { trace: true, baggage: true }, |url| policy.destination(url));
+
+    let current = context.get_item(&types.span_key)?;
+    let span = match &current {
+        Some(span) if allowed.trace => swallow(py, context_of(span))?.flatten(),
+        _ => None,
+    };
+    let scope = match scope_of(context, types)? {
+        Some(scope) => Some(scope),
+        // A context made by hand from a span alone: what the span knows holds.
+        None => current.as_ref().and_then(|span| {
+            let span = unwrapped(span).cast_into::<SpanBase>().ok()?;
+            span.get().scope.as_ref().map(|scope| scope.bind(py).clone())
+        }),
+    };
+    let inner = scope.as_ref().map(|scope| &scope.get().inner);
+    let id = core.map(|core| core.id);
+    let session = core.map(|core| inner.and_then(|it| it.session_for(id, policy)).unwrap_or_else(|| core.own_session()));
+    let project = core.and_then(|core| inner.and_then(|it| it.project_for(id, policy)).or_else(|| core.own_project()));
+
+    let came_in = inner.and_then(|it| it.baggage(id, policy));
+    let baggage = context.get_item(&types.baggage_key)?.and_then(|it| it.cast_into::<PyDict>().ok());
+    let view = scope.as_ref().and_then(|scope| scope.get().view.as_ref());
+    let texts = match (&baggage, view) {
+        (Some(baggage), Some(view)) if baggage.is(view) => Vec::new(),
+        (Some(baggage), _) => entries(baggage),
+        (None, _) => Vec::new(),
+    };
+    let mut application: Vec<Entry<'_>> =
+        texts.iter().map(|(name, value)| Entry { name, value, properties: None }).collect();
+    let mut untouched = None;
+    if let (Some(list), Some(baggage)) = (came_in, &baggage)
+        && !view.is_some_and(|view| baggage.is(view))
+    {
+        let reconciled = reconcile(list, application.iter().copied());
+        application = reconciled.application;
+        untouched = Some(reconciled.inbound);
+    }
+    let outbound = Outbound {
+        span: span.as_ref(),
+        session,
+        project,
+        source: core.map(Core::own_source),
+        application: &application,
+        inbound: untouched.as_ref().or(came_in),
+        policy: Some(policy),
+    };
+
+    if let Some(setter) = setter {
+        let headers = compose(&outbound, &[]);
+        headers.each(|header, value| {
+            if let Some(value) = value
+                && (header != Header::Baggage || allowed.baggage)
+            {
+                let _ = setter.call_method1(pyo3::intern!(py, "set"), (carrier, header.name(), value));
+            }
+        });
+        return Ok(());
+    }
+    let found = Found::read(carrier)?;
+    let collected = found.collected();
+    let existing: Vec<&[u8]> = collected.values(Header::Baggage).collect();
+    let mut headers = compose(&outbound, &existing);
+    if !allowed.baggage {
+        headers.baggage = None;
+    }
+    if !carrier::write(carrier, &headers)? {
+        report::warn("inject: the carrier cannot be written; it stays as it is");
+    }
+    Ok(())
+}

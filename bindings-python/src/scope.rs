@@ -1,0 +1,65 @@
+//! What a context carries for sessions and baggage: core's scope, with what Python needs beside it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tracebaton::context::SpanContext;
+use tracebaton::scope::TracerId;
+
+use crate::core::{Core, Routings};
+
+/// The value under the scope key of a context. Immutable: a block sets another one and goes back to this.
+#[pyclass(frozen, module = "tracebaton._native")]
+pub(crate) struct Scope {
+    pub(crate) inner: tracebaton::scope::Scope,
+    /// OpenTelemetry's view of the baggage in `inner`, if it was made for nothing else: as long as the context has this
+    /// very object, the application changed nothing.
+    pub(crate) view: Option<Py<PyDict>>,
+    /// The routing attributes by tracer: every span in this scope has the same.
+    routings: Mutex<Vec<(TracerId, Arc<Routings>)>>,
+}
+
+impl Scope {
+    pub(crate) fn new(inner: tracebaton::scope::Scope, view: Option<Py<PyDict>>) -> Self {
+        Self { inner, view, routings: Mutex::default() }
+    }
+
+    pub(crate) fn routings(&self, core: &Core) -> Arc<Routings> {
+        let mut known = self.routings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, routings)) = known.iter().find(|(id, _)| *id == core.id) {
+            return Arc::clone(routings);
+        }
+        let (scope, policy) = (&self.inner, &core.policy);
+        let routings = core.routings_for(
+            scope.session_for(core.id, policy),
+            scope.project_for(core.id, policy),
+            scope.session_is_inbound(core.id, policy),
+        );
+        known.push((core.id, Arc::clone(&routings)));
+        routings
+    }
+
+    pub(crate) fn link(&self, core: &Core) -> Option<&SpanContext> {
+        self.inner.link(core.id, &core.policy)
+    }
+}
+
+#[pymethods]
+impl Scope {
+    /// The scope `base` (or an empty one) with another session for the tracer of `core`.
+    #[staticmethod]
+    fn with_session(py: Python<'_>, base: Option<&Bound<'_, Self>>, core: &Core, session_id: &str) -> PyResult<Self> {
+        let inner = base.map(|base| base.get().inner.clone()).unwrap_or_default();
+        let inner = inner
+            .with_session(core.id, session_id)
+            .map_err(|error| PyValueError::new_err(format!("session_id: {error}")))?;
+        Ok(Self::new(inner, base.and_then(|base| base.get().view.as_ref().map(|view| view.clone_ref(py)))))
+    }
+
+    /// The session that holds for the tracer of `core` here; its own where this scope says nothing.
+    fn session_for(&self, core: &Core) -> String {
+        self.inner.session_for(core.id, &core.policy).unwrap_or_else(|| core.own_session()).to_owned()
+    }
+}

@@ -1,0 +1,563 @@
+//! The native base of the Python class `Span`: fixed fields here, attributes in a Python dict until the span ends, then
+//! one pass that encodes it all.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
+use tracebaton::context::SpanContext;
+use tracebaton::event_type::EVENT_TYPE;
+use tracebaton::id::SpanId;
+use tracebaton::routing::RoutingKey;
+use tracebaton::span::{Attributes, Kind, LinkHead, SpanHead, SpanWriter, StatusCode};
+use tracebaton_export::fork;
+
+use crate::clock::{Anchor, wall_ns};
+use crate::core::{Core, Instrumentation, Routings};
+use crate::parent::Parent;
+use crate::scope::Scope;
+use crate::span_context;
+use crate::value::{attribute, kept, string, text_of, to_python, type_name};
+use crate::{ids, types};
+
+/// A span that is being recorded, or that could be: one that is not sampled has its context and nothing else.
+#[pyclass(subclass, frozen, module = "tracebaton._native")]
+pub(crate) struct SpanBase {
+    pub(crate) core: Py<Core>,
+    instrumentation: Py<Instrumentation>,
+    pub(crate) context: SpanContext,
+    context_object: PyOnceLock<Py<PyAny>>,
+    parent: Option<SpanId>,
+    parent_is_remote: bool,
+    /// The span that was current when this one began, whoever made it: spans of other tracers look through this one.
+    pub(crate) outer: Option<Py<PyAny>>,
+    kind: Kind,
+    start_ns: u64,
+    pub(crate) anchor: Anchor,
+    /// The process in which it began.
+    generation: u32,
+    recording: AtomicBool,
+    attributes: Py<PyDict>,
+    /// Where it is in session and baggage.
+    pub(crate) scope: Option<Py<Scope>>,
+    pub(crate) routings: Arc<Routings>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    name: String,
+    status: StatusCode,
+    description: String,
+    events: Vec<Event>,
+    links: Vec<Link>,
+    dropped_attributes: u32,
+    dropped_events: u32,
+    dropped_links: u32,
+    end_ns: Option<u64>,
+}
+
+struct Event {
+    name: String,
+    time_ns: u64,
+    attributes: Option<Py<PyDict>>,
+}
+
+struct Link {
+    context: Py<PyAny>,
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    flags: tracebaton::id::TraceFlags,
+    is_remote: bool,
+    trace_state: String,
+    attributes: Option<Py<PyDict>>,
+}
+
+#[pymethods]
+impl SpanBase {
+    #[new]
+    #[pyo3(signature = (instrumentation, name, context, kind, attributes, links, start_time, /))]
+    #[allow(clippy::too_many_arguments, reason = "one call starts a span: it is the hot path")]
+    fn new(
+        py: Python<'_>,
+        instrumentation: &Bound<'_, Instrumentation>,
+        name: &Bound<'_, PyAny>,
+        context: &Bound<'_, PyDict>,
+        kind: u8,
+        attributes: &Bound<'_, PyAny>,
+        links: &Bound<'_, PyAny>,
+        start_time: Option<u64>,
+    ) -> PyResult<Self> {
+        let instrument = instrumentation.get();
+        let core = instrument.core.get();
+        let types = types::get(py)?;
+        let outer = context.get_item(types.span_key.bind(py))?;
+        let parent = match &outer {
+            Some(outer) => Parent::of(outer, core.id)?,
+            None => Parent::None,
+        };
+        let scope = match context.get_item(types.scope_key.bind(py))? {
+            Some(scope) => scope.cast_into::<Scope>().ok().map(Bound::unbind),
+            // A context made by hand from a span alone: what the span knows holds.
+            None => parent.scope(py),
+        };
+        let trace_id = parent.trace_id().unwrap_or_else(ids::trace_id);
+        let (flags, sampled) = core.sample(trace_id, &parent);
+        let context = SpanContext {
+            trace_id,
+            span_id: ids::span_id(),
+            flags,
+            trace_state: parent.trace_state(),
+            is_remote: false,
+        };
+        let routings = match &scope {
+            Some(scope) => scope.get().routings(core),
+            None => core.own_routings(),
+        };
+        let anchor = parent.anchor().unwrap_or_else(Anchor::now);
+        let span = Self {
+            core: instrument.core.clone_ref(py),
+            instrumentation: instrumentation.clone().unbind(),
+            parent: parent.span_id(),
+            parent_is_remote: parent.is_remote(),
+            outer: outer.map(Bound::unbind),
+            kind: Kind::from_api(kind),
+            start_ns: start_time.unwrap_or_else(|| anchor.time_ns()),
+            anchor,
+            generation: fork::generation(),
+            recording: AtomicBool::new(sampled),
+            attributes: PyDict::new(py).unbind(),
+            state: Mutex::new(State { name: name_of(name), ..State::default() }),
+            context_object: PyOnceLock::new(),
+            context,
+            scope,
+            routings,
+        };
+        if sampled {
+            if !attributes.is_none() {
+                span.set_attributes(py, attributes)?;
+            }
+            if !links.is_none() {
+                for link in links.try_iter()? {
+                    let link = link?;
+                    span.add_link(py, &link.getattr("context")?, Some(&link.getattr("attributes")?))?;
+                }
+            }
+            if span.parent.is_none()
+                && let Some(link) = span.scope.as_ref().and_then(|scope| scope.get().link(core).cloned())
+            {
+                span.add_link(py, span_context::to_python(py, &link)?.bind(py), None)?;
+            }
+        } else {
+            core.count_unsampled();
+        }
+        Ok(span)
+    }
+
+    /// Whether attributes and events are still taken.
+    fn is_recording(&self) -> bool {
+        self.recording.load(Ordering::Relaxed)
+    }
+
+    /// The span's context, as OpenTelemetry's API has it.
+    fn get_span_context(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.context_object
+            .get_or_try_init(py, || span_context::to_python(py, &self.context))
+            .map(|context| context.clone_ref(py))
+    }
+
+    #[getter]
+    fn context(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.get_span_context(py)
+    }
+
+    /// Sets an attribute. `None` is not kept; a key that is no text is counted as dropped.
+    fn set_attribute(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.is_recording() {
+            let dropped = self.put(self.attributes.bind(py), self.core.get().limits.attributes, key, value)?;
+            if dropped {
+                self.state().dropped_attributes += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets several attributes, given as a mapping.
+    fn set_attributes(&self, py: Python<'_>, attributes: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Ok(attributes) = attributes.cast::<PyDict>() {
+            for (key, value) in attributes.iter() {
+                self.set_attribute(py, &key, &value)?;
+            }
+        } else {
+            for pair in attributes.cast::<PyMapping>().map_err(|_| not_a_mapping(attributes))?.items()?.iter() {
+                let (key, value) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+                self.set_attribute(py, &key, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an event. The time is in nanoseconds since 1970; now unless given.
+    #[pyo3(signature = (name, attributes=None, timestamp=None))]
+    fn add_event(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        attributes: Option<&Bound<'_, PyAny>>,
+        timestamp: Option<u64>,
+    ) -> PyResult<()> {
+        if !self.is_recording() {
+            return Ok(());
+        }
+        let limits = &self.core.get().limits;
+        let attributes = self.collection(py, attributes, limits.attributes_per_event)?;
+        let time_ns = timestamp.unwrap_or_else(|| self.anchor.time_ns());
+        let mut state = self.state();
+        if state.events.len() < limits.events {
+            state.events.push(Event { name: name_of(name), time_ns, attributes });
+        } else {
+            state.dropped_events += 1;
+        }
+        Ok(())
+    }
+
+    /// Adds a link to another span. One that names no span and says nothing else is left out.
+    #[pyo3(signature = (context, attributes=None))]
+    fn add_link(
+        &self,
+        py: Python<'_>,
+        context: &Bound<'_, PyAny>,
+        attributes: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        if !self.is_recording() {
+            return Ok(());
+        }
+        let limits = &self.core.get().limits;
+        let attributes = self.collection(py, attributes, limits.attributes_per_link)?;
+        let parts = span_context::Parts::of(context)?;
+        if !parts.is_valid() && attributes.is_none() && parts.trace_state.is_empty() {
+            return Ok(());
+        }
+        let link = Link {
+            context: context.clone().unbind(),
+            trace_id: parts.trace_id,
+            span_id: parts.span_id,
+            flags: parts.flags,
+            is_remote: parts.is_remote,
+            trace_state: parts.trace_state,
+            attributes,
+        };
+        let mut state = self.state();
+        if state.links.len() < limits.links {
+            state.links.push(link);
+        } else {
+            state.dropped_links += 1;
+        }
+        Ok(())
+    }
+
+    /// Renames the span.
+    fn update_name(&self, name: &Bound<'_, PyAny>) {
+        if self.is_recording() {
+            let name = name_of(name);
+            self.state().name = name;
+        }
+    }
+
+    /// Sets the status by its number; `Ok` is final and unset is ignored, as the specification has it.
+    fn _set_status(&self, code: u8, description: Option<&Bound<'_, PyAny>>) {
+        let code = StatusCode::from_number(code);
+        let description = description.filter(|it| !it.is_none() && code == StatusCode::Error).map(text_of);
+        if !self.is_recording() {
+            return;
+        }
+        let mut state = self.state();
+        if state.status.gives_way_to(code) {
+            state.status = code;
+            state.description = description.unwrap_or_default();
+        }
+    }
+
+    /// The status: its number, and the description or `None`.
+    fn _status(&self) -> (u8, Option<String>) {
+        let state = self.state();
+        (state.status as u8, Some(state.description.clone()).filter(|text| !text.is_empty()))
+    }
+
+    /// Whether this call ends the span: the first one does. `end_time` is in nanoseconds since 1970.
+    fn _stop(&self, end_time: Option<u64>) -> bool {
+        let mut state = self.state();
+        if state.end_ns.is_some() {
+            return false;
+        }
+        // Both are on the anchor's clock; times that the application gave are its own.
+        state.end_ns = Some(end_time.unwrap_or_else(|| self.anchor.time_ns()).max(self.start_ns));
+        self.recording.swap(false, Ordering::Relaxed)
+    }
+
+    /// Ends the span and hands it to its exporters. A second call changes nothing, nor does one in another process than
+    /// the span began in.
+    #[pyo3(signature = (end_time=None))]
+    fn end(slf: &Bound<'_, Self>, end_time: Option<u64>) -> PyResult<()> {
+        let span = slf.get();
+        if span._stop(end_time) && span.generation == fork::generation() {
+            let core = span.core.get();
+            if core.has_processor() {
+                core.on_end(slf.as_any());
+            }
+            span.deliver(slf.py());
+        }
+        Ok(())
+    }
+
+    #[getter]
+    fn name(&self) -> String {
+        self.state().name.clone()
+    }
+
+    /// The number of the kind, as OpenTelemetry's API counts.
+    #[getter]
+    fn _kind(&self) -> u8 {
+        (self.kind as u8).saturating_sub(1)
+    }
+
+    /// Nanoseconds since 1970.
+    #[getter]
+    fn start_time(&self) -> u64 {
+        self.start_ns
+    }
+
+    /// Nanoseconds since 1970; `None` while the span goes on.
+    #[getter]
+    fn end_time(&self) -> Option<u64> {
+        self.state().end_ns
+    }
+
+    /// The attributes as they are kept: processors and instrumentors change them.
+    #[getter]
+    fn _attributes(&self, py: Python<'_>) -> Py<PyDict> {
+        self.attributes.clone_ref(py)
+    }
+
+    /// A copy of the attributes with those that the encoder adds: routing and event type.
+    fn _all_attributes(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        let all = self.attributes.bind(py).copy()?;
+        for (key, value) in self.routings.plain().iter() {
+            if !all.contains(key.as_str())? {
+                all.set_item(key.as_str(), to_python(py, value)?)?;
+            }
+        }
+        Ok(all.unbind())
+    }
+
+    /// The events.
+    #[getter]
+    fn events<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let event = types::get(py)?.event.bind(py);
+        let state = self.state();
+        let events: Vec<_> = state
+            .events
+            .iter()
+            .map(|it| (it.name.clone(), it.attributes.as_ref().map(|it| it.clone_ref(py)), it.time_ns))
+            .collect();
+        // The constructor is Python code: it may look at this span.
+        drop(state);
+        PyTuple::new(py, events.into_iter().map(|parts| event.call1(parts)).collect::<PyResult<Vec<_>>>()?)
+    }
+
+    /// The links.
+    #[getter]
+    fn links<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let link = types::get(py)?.link.bind(py);
+        let state = self.state();
+        let links: Vec<_> = state
+            .links
+            .iter()
+            .map(|it| (it.context.clone_ref(py), it.attributes.as_ref().map(|it| it.clone_ref(py))))
+            .collect();
+        drop(state);
+        PyTuple::new(py, links.into_iter().map(|parts| link.call1(parts)).collect::<PyResult<Vec<_>>>()?)
+    }
+
+    #[getter]
+    fn dropped_attributes(&self) -> u32 {
+        self.state().dropped_attributes
+    }
+
+    #[getter]
+    fn dropped_events(&self) -> u32 {
+        self.state().dropped_events
+    }
+
+    #[getter]
+    fn dropped_links(&self) -> u32 {
+        self.state().dropped_links
+    }
+
+    /// The span that was current when this one began.
+    #[getter]
+    fn _outer(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.outer.as_ref().map(|outer| outer.clone_ref(py))
+    }
+
+    /// The parent's context; `None` for a root.
+    #[getter]
+    fn parent(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let Some(span_id) = self.parent else { return Ok(None) };
+        let parent = SpanContext { span_id, is_remote: self.parent_is_remote, ..self.context.clone() };
+        span_context::to_python(py, &parent).map(Some)
+    }
+
+    #[getter]
+    fn _core(&self, py: Python<'_>) -> Py<Core> {
+        self.core.clone_ref(py)
+    }
+
+    #[getter]
+    fn _scope(&self, py: Python<'_>) -> Option<Py<Scope>> {
+        self.scope.as_ref().map(|scope| scope.clone_ref(py))
+    }
+
+    #[getter]
+    fn _instrumentation(&self, py: Python<'_>) -> Py<Instrumentation> {
+        self.instrumentation.clone_ref(py)
+    }
+
+    /// Puts a captured value into a bucket: `prefix.key` for nested ones, secrets replaced. Whether anything was put.
+    fn _enrich(&self, py: Python<'_>, prefix: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if !self.is_recording() || value.is_none() {
+            return Ok(false);
+        }
+        let value = crate::value::captured(value);
+        let core = self.core.get();
+        let target = self.attributes.bind(py);
+        let (mut some, mut dropped, mut failed) = (false, 0, None);
+        tracebaton::flatten::flatten(prefix, &value, &core.flatten, &mut |key, value| {
+            let room = target.len() < core.limits.attributes || target.contains(key).unwrap_or(false);
+            if !room {
+                dropped += 1;
+                return;
+            }
+            some = true;
+            if let Err(error) = to_python(py, &value).and_then(|value| target.set_item(key, value)) {
+                failed.get_or_insert(error);
+            }
+        });
+        self.state().dropped_attributes += dropped;
+        failed.map_or(Ok(some), Err)
+    }
+}
+
+impl SpanBase {
+    /// A poisoned state is still a state: nothing that is done to it can be half done.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an attribute into a collection; whether it was dropped.
+    fn put(
+        &self,
+        target: &Bound<'_, PyDict>,
+        limit: usize,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let Ok(text) = key.cast::<PyString>() else { return Ok(true) };
+        let Some(value) = kept(value)? else { return Ok(false) };
+        if target.len() >= limit && !target.contains(key)? {
+            let text = string(text);
+            if RoutingKey::of(&text).is_none() && text != EVENT_TYPE {
+                return Ok(true);
+            }
+        }
+        target.set_item(key, value)?;
+        Ok(false)
+    }
+
+    /// The attributes of an event or link, copied.
+    fn collection(
+        &self,
+        py: Python<'_>,
+        attributes: Option<&Bound<'_, PyAny>>,
+        limit: usize,
+    ) -> PyResult<Option<Py<PyDict>>> {
+        let Some(attributes) = attributes.filter(|it| !it.is_none()) else { return Ok(None) };
+        let mapping = attributes.cast::<PyMapping>().map_err(|_| not_a_mapping(attributes))?;
+        let out = PyDict::new(py);
+        let mut dropped = 0;
+        for pair in mapping.items()?.iter() {
+            let (key, value) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+            dropped += u32::from(self.put(&out, limit, &key, &value)?);
+        }
+        self.state().dropped_attributes += dropped;
+        Ok(if out.is_empty() { None } else { Some(out.unbind()) })
+    }
+
+    /// Encodes the span into the queue of every exporter.
+    fn deliver(&self, py: Python<'_>) {
+        for sink in &self.core.get().sinks {
+            sink.take(&self.instrumentation.get().scope, |out| self.encode(py, out, self.routings.of(sink.style())));
+        }
+    }
+
+    fn encode(&self, py: Python<'_>, out: &mut Vec<u8>, routing: &tracebaton::routing::Routing) {
+        let state = self.state();
+        let limits = &self.core.get().limits;
+        let head = SpanHead {
+            trace_id: self.context.trace_id,
+            span_id: self.context.span_id,
+            parent: self.parent,
+            parent_is_remote: self.parent_is_remote,
+            flags: self.context.flags,
+            trace_state: self.context.trace_state.as_str(),
+            name: &state.name,
+            kind: self.kind,
+            start_ns: self.start_ns,
+            end_ns: state.end_ns.unwrap_or_else(wall_ns),
+        };
+        let mut writer = SpanWriter::begin(out, &head, limits);
+        for (key, value) in self.attributes.bind(py).iter() {
+            if let Ok(key) = key.cast::<PyString>() {
+                writer.attribute(&string(key), &attribute(&value));
+            } else {
+                writer.count_dropped(1, 0, 0);
+            }
+        }
+        for event in &state.events {
+            writer.event(event.time_ns, &event.name, |out| put_all(py, out, event.attributes.as_ref()));
+        }
+        for link in &state.links {
+            let head = LinkHead {
+                trace_id: link.trace_id,
+                span_id: link.span_id,
+                flags: link.flags,
+                is_remote: link.is_remote,
+                trace_state: &link.trace_state,
+            };
+            writer.link(&head, |out| put_all(py, out, link.attributes.as_ref()));
+        }
+        writer.count_dropped(state.dropped_attributes, state.dropped_events, state.dropped_links);
+        writer.finish(state.status, &state.description, routing);
+    }
+}
+
+fn put_all(py: Python<'_>, out: &mut Attributes<'_>, attributes: Option<&Py<PyDict>>) {
+    for (key, value) in attributes.into_iter().flat_map(|it| it.bind(py).iter()) {
+        match key.cast::<PyString>() {
+            Ok(key) => out.put(&string(key), &attribute(&value)),
+            Err(_) => out.count_dropped(1),
+        }
+    }
+}
+
+/// A name is text; anything else is taken as text.
+fn name_of(name: &Bound<'_, PyAny>) -> String {
+    text_of(name)
+}
+
+fn not_a_mapping(value: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!("attributes must be a mapping, not {}", type_name(value)))
+}

@@ -1,0 +1,80 @@
+//! Span contexts between core and OpenTelemetry's API.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyString};
+use tracebaton::context::SpanContext;
+use tracebaton::id::{SpanId, TraceFlags, TraceId};
+use tracebaton::tracestate::TraceState;
+
+use crate::types;
+use crate::value::string;
+
+/// The API's `SpanContext`.
+pub(crate) fn to_python(py: Python<'_>, context: &SpanContext) -> PyResult<Py<PyAny>> {
+    let types = types::get(py)?;
+    let trace_state = if context.trace_state.is_empty() {
+        types.default_trace_state.clone_ref(py)
+    } else {
+        types.trace_state.bind(py).call_method1("from_raw", (context.trace_state.as_str(),))?.unbind()
+    };
+    let flags = types.trace_flags.get(usize::from(context.flags.bits())).map(|flags| flags.clone_ref(py));
+    let arguments = (
+        u128::from_be_bytes(context.trace_id.to_bytes()),
+        u64::from_be_bytes(context.span_id.to_bytes()),
+        context.is_remote,
+        flags,
+        trace_state,
+    );
+    Ok(types.span_context.bind(py).call1(arguments)?.unbind())
+}
+
+/// What an API's `SpanContext` says, valid or not.
+pub(crate) struct Parts {
+    pub(crate) trace_id: [u8; 16],
+    pub(crate) span_id: [u8; 8],
+    pub(crate) flags: TraceFlags,
+    pub(crate) is_remote: bool,
+    pub(crate) trace_state: String,
+}
+
+impl Parts {
+    pub(crate) fn of(context: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = context.py();
+        let trace_id = context.getattr(pyo3::intern!(py, "trace_id"))?.extract::<u128>()?.to_be_bytes();
+        let span_id = context.getattr(pyo3::intern!(py, "span_id"))?.extract::<u64>()?.to_be_bytes();
+        let flags = context.getattr(pyo3::intern!(py, "trace_flags"))?;
+        let flags = flags.cast::<PyInt>().map_or(Ok(0), |flags| flags.extract::<u64>())?;
+        let trace_state = context.getattr(pyo3::intern!(py, "trace_state"))?;
+        let trace_state = if trace_state.is_truthy()? {
+            trace_state
+                .call_method0(pyo3::intern!(py, "to_header"))?
+                .cast::<PyString>()
+                .map_or_else(|_| String::new(), |text| string(text).into_owned())
+        } else {
+            String::new()
+        };
+        Ok(Self {
+            trace_id,
+            span_id,
+            flags: TraceFlags::from_bits(flags as u8),
+            is_remote: context.getattr(pyo3::intern!(py, "is_remote"))?.is_truthy()?,
+            trace_state,
+        })
+    }
+
+    pub(crate) fn is_valid(&self) -> bool {
+        TraceId::from_bytes(self.trace_id).is_some() && SpanId::from_bytes(self.span_id).is_some()
+    }
+
+    /// None if an id is zero.
+    pub(crate) fn span_context(&self) -> Option<SpanContext> {
+        Some(SpanContext {
+            trace_id: TraceId::from_bytes(self.trace_id)?,
+            span_id: SpanId::from_bytes(self.span_id)?,
+            flags: self.flags,
+            // Another SDK's text is judged by the rules as any other.
+            trace_state: TraceState::parse(self.trace_state.as_bytes()).unwrap_or_default(),
+            is_remote: self.is_remote,
+        })
+    }
+}

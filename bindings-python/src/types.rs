@@ -1,0 +1,57 @@
+//! Python objects that the native side uses again and again, looked up once.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyType};
+
+pub(crate) struct Types {
+    /// The key of the current span in an OpenTelemetry context.
+    pub(crate) span_key: Py<PyString>,
+    /// The key of the baggage.
+    pub(crate) baggage_key: Py<PyString>,
+    /// The key of the [`Scope`](crate::scope::Scope).
+    pub(crate) scope_key: Py<PyString>,
+    pub(crate) context: Py<PyType>,
+    pub(crate) span_context: Py<PyType>,
+    /// `TraceFlags` of 0 to 3.
+    pub(crate) trace_flags: [Py<PyAny>; 4],
+    pub(crate) default_trace_state: Py<PyAny>,
+    /// The package's own classes and functions.
+    pub(crate) trace_state: Py<PyType>,
+    pub(crate) remote_span: Py<PyType>,
+    pub(crate) open: Py<PyAny>,
+    pub(crate) event: Py<PyAny>,
+    pub(crate) link: Py<PyAny>,
+}
+
+static TYPES: PyOnceLock<Types> = PyOnceLock::new();
+
+pub(crate) fn get(py: Python<'_>) -> PyResult<&Types> {
+    TYPES.get_or_try_init(py, || load(py))
+}
+
+fn load(py: Python<'_>) -> PyResult<Types> {
+    let key = |module: &str, name: &str| -> PyResult<Py<PyString>> {
+        Ok(py.import(module)?.getattr(name)?.cast_into::<PyString>()?.unbind())
+    };
+    let class = |module: &str, name: &str| -> PyResult<Py<PyType>> {
+        Ok(py.import(module)?.getattr(name)?.cast_into::<PyType>()?.unbind())
+    };
+    let any = |module: &str, name: &str| -> PyResult<Py<PyAny>> { Ok(py.import(module)?.getattr(name)?.unbind()) };
+    let flags = class("opentelemetry.trace", "TraceFlags")?;
+    let flag = |bits: u8| -> PyResult<Py<PyAny>> { Ok(flags.bind(py).call1((bits,))?.unbind()) };
+    Ok(Types {
+        span_key: key("opentelemetry.trace.propagation", "_SPAN_KEY")?,
+        baggage_key: key("opentelemetry.baggage", "_BAGGAGE_KEY")?,
+        scope_key: key("tracebaton._context", "SCOPE_KEY")?,
+        context: class("opentelemetry.context.context", "Context")?,
+        span_context: class("opentelemetry.trace", "SpanContext")?,
+        trace_flags: [flag(0)?, flag(1)?, flag(2)?, flag(3)?],
+        default_trace_state: any("opentelemetry.trace.span", "DEFAULT_TRACE_STATE")?,
+        trace_state: class("tracebaton._trace_state", "TraceState")?,
+        remote_span: class("tracebaton._span", "RemoteSpan")?,
+        open: any("tracebaton._values", "open_object")?,
+        event: any("tracebaton._span", "Event")?,
+        link: any("opentelemetry.trace", "Link")?,
+    })
+}
