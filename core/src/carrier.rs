@@ -7,7 +7,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::iter;
+use core::{fmt, iter};
 
 use crate::baggage::Baggage;
 
@@ -88,20 +88,20 @@ fn is_variable(name: &[u8]) -> bool {
         && name.iter().all(|octet| octet.is_ascii_uppercase() || octet.is_ascii_digit() || *octet == b'_')
 }
 
-/// The header of this name in any spelling. Cheap for every other name: most are told apart by their length.
+/// The header of this name in any spelling. Cheap for every other name: length and first letter tell most apart.
 pub fn header_of(name: &[u8]) -> Option<Header> {
     spelled(name).map(|(header, _)| header)
 }
 
 /// The header of this name and how it is spelled.
 pub fn spelled(name: &[u8]) -> Option<(Header, Spelling)> {
-    let (header, spelling) = match name.len() {
-        7 => (Header::Baggage, Spelling::Http),
-        10 => (Header::Tracestate, Spelling::Http),
-        11 => (Header::Traceparent, Spelling::Http),
-        12 => (Header::Baggage, Spelling::Cgi),
-        15 => (Header::Tracestate, Spelling::Cgi),
-        16 => (Header::Traceparent, Spelling::Cgi),
+    let (header, spelling) = match (name.len(), name.first()?) {
+        (7, b'b' | b'B') => (Header::Baggage, Spelling::Http),
+        (10, b't' | b'T') => (Header::Tracestate, Spelling::Http),
+        (11, b't' | b'T') => (Header::Traceparent, Spelling::Http),
+        (12, b'H') => (Header::Baggage, Spelling::Cgi),
+        (15, b'H') => (Header::Tracestate, Spelling::Cgi),
+        (16, b'H') => (Header::Traceparent, Spelling::Cgi),
         _ => return None,
     };
     // CGI names are upper case only: a header that somebody sends as "Http_Traceparent" is another header.
@@ -154,7 +154,7 @@ const MAX_LINES: usize = Baggage::MAX_MEMBERS;
 ///   meant.
 ///
 /// Two values under one spelling stay two, also when they are equal (rule TP11).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Collected<'a> {
     traceparent: Lines<'a>,
     tracestate: Lines<'a>,
@@ -162,13 +162,13 @@ pub struct Collected<'a> {
     has_cgi: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Line<'a> {
     value: &'a [u8],
     spelling: Spelling,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 struct Lines<'a> {
     first: Option<Line<'a>>,
     rest: Vec<Line<'a>>,
@@ -263,6 +263,13 @@ impl<'a> Collected<'a> {
             Header::Tracestate => &self.tracestate,
             Header::Baggage => &self.baggage,
         }
+    }
+}
+
+/// Header text does not belong in logs, where `{:?}` ends up (rule B14): this tells how many lines there are.
+impl fmt::Debug for Collected<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(Header::ALL.map(|header| (header.name(), self.lines(header).iter().count()))).finish()
     }
 }
 

@@ -24,7 +24,7 @@ macro_rules! id {
                     if bytes[i] != 0 {
                         return Some(Self(bytes));
                     }
-                    i += 1;
+                    i = i.saturating_add(1);
                 }
                 None
             }
@@ -141,7 +141,7 @@ pub(crate) fn encode_hex(bytes: &[u8], out: &mut [u8]) {
 
 /// Reads exactly `2 * N` lower-case hex digits (rule TP5).
 pub(crate) fn decode_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    if text.len() != 2 * N {
+    if text.len() != N.saturating_mul(2) {
         return None;
     }
     let mut out = [0; N];
@@ -157,11 +157,13 @@ pub(crate) fn decode_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     (bad & 0xf0 == 0).then_some(out)
 }
 
+#[allow(clippy::arithmetic_side_effects, reason = "a nibble is below 16")]
 const fn hex_digit(nibble: u8) -> u8 {
-    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+    if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) }
 }
 
 /// The value of a lower-case hex digit; 0xff for any other octet.
+#[allow(clippy::arithmetic_side_effects, reason = "each arm's range bounds the octet")]
 const fn hex_value(octet: u8) -> u8 {
     match octet {
         b'0'..=b'9' => octet - b'0',
@@ -186,10 +188,15 @@ mod tests {
         let id = TraceId::from_hex(text).unwrap();
         assert_eq!(id.to_hex(), *text);
         assert_eq!(id.to_string().as_bytes(), text);
-        for bad in [&b"0AF7651916cd43dd8448eb211c80319c"[..], &text[1..], b"0af7651916cd43dd8448eb211c80319g", &[b'0'; 32]] {
+        for bad in
+            [&b"0AF7651916cd43dd8448eb211c80319c"[..], &text[1..], b"0af7651916cd43dd8448eb211c80319g", &[b'0'; 32]]
+        {
             assert_eq!(TraceId::from_hex(bad), None, "{}", ascii(bad));
         }
-        assert_eq!(SpanId::from_hex(b"00f067aa0ba902b7").unwrap().to_bytes(), [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 2, 0xb7]);
+        assert_eq!(
+            SpanId::from_hex(b"00f067aa0ba902b7").unwrap().to_bytes(),
+            [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 2, 0xb7]
+        );
         // Every octet that is no digit is refused wherever it stands.
         for octet in 0..=255u8 {
             let mut text = *b"00f067aa0ba902b7";

@@ -5,6 +5,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::baggage::{Baggage, BaggageWriter, Entry, Member};
 use crate::carrier::{Header, Injector};
@@ -17,7 +18,7 @@ use crate::traceparent::Traceparent;
 use crate::tracestate::TraceState;
 
 /// What is to be sent.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default)]
 pub struct Outbound<'a> {
     /// The current span; without one there is no `traceparent`.
     pub span: Option<&'a SpanContext>,
@@ -34,6 +35,20 @@ pub struct Outbound<'a> {
     pub inbound: Option<&'a Baggage>,
     /// The policy, if one holds: a session or project that it does not accept is not passed on from `inbound`.
     pub policy: Option<&'a Policy>,
+}
+
+/// As for [`Headers`], no text.
+impl fmt::Debug for Outbound<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbound")
+            .field("span", &self.span)
+            .field("session", &self.session.is_some())
+            .field("project", &self.project.is_some())
+            .field("source", &self.source.is_some())
+            .field("application", &self.application)
+            .field("inbound", &self.inbound)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Outbound<'a> {
@@ -54,7 +69,7 @@ impl<'a> Outbound<'a> {
 }
 
 /// The header values to send.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Headers {
     /// In ASCII; none without a span.
     pub traceparent: Option<[u8; Traceparent::BYTES]>,
@@ -66,6 +81,18 @@ pub struct Headers {
     pub baggage: Option<String>,
     /// The rules by which something was left out.
     pub dropped: RuleSet,
+}
+
+/// What is sent does not belong in logs, where `{:?}` ends up (rule B14): this tells what there is.
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Headers")
+            .field("traceparent", &self.traceparent.as_ref().map(|text| ascii(text)))
+            .field("tracestate", &self.tracestate)
+            .field("baggage_bytes", &self.baggage.as_ref().map_or(0, String::len))
+            .field("dropped", &self.dropped)
+            .finish()
+    }
 }
 
 impl Headers {

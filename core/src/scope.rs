@@ -9,7 +9,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::mem;
+use core::{fmt, mem};
 
 use crate::baggage::Baggage;
 use crate::context::SpanContext;
@@ -26,18 +26,18 @@ pub struct TracerId(pub u64);
 ///
 /// It holds at most four facts for each tracer, however deep blocks are nested: a new one takes the place of the older
 /// one that it hides.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Scope(Option<Arc<[Fact]>>);
 
 /// Newest first in its scope.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Fact {
     /// The tracer that it was made for, whose policy had its say then; none if a global propagator took it in.
     tracer: Option<TracerId>,
     what: What,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum What {
     Session {
         id: Arc<str>,
@@ -47,6 +47,13 @@ enum What {
     Baggage(Baggage),
     /// None hides an older one: the newer caller's trace goes on.
     Link(Option<SpanContext>),
+}
+
+/// Session ids do not belong in logs, where `{:?}` ends up: this tells how many facts there are.
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scope({} facts)", self.facts().len())
+    }
 }
 
 impl Scope {
@@ -159,6 +166,7 @@ impl Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::carrier::Extractor;
     use crate::extract::extract;
     use crate::inject::{Outbound, compose};
     use alloc::format;
@@ -231,6 +239,18 @@ mod tests {
         assert!(scope.link(A, &restart).is_some() && scope.link(B, &restart).is_none());
         let inner = scope.with_inbound(Some(A), &extract(&traceparent, &Policy::default()));
         assert!(inner.link(A, &restart).is_none());
+    }
+
+    #[test]
+    fn debug_shows_no_text() {
+        let carrier = [("baggage", "session_id=secret,k=secret")];
+        let inbound = extract(&carrier, &Policy::default());
+        let scope = Scope::EMPTY.with_inbound(Some(A), &inbound);
+        let out =
+            Outbound { session: inbound.session.as_deref(), inbound: Some(&inbound.baggage), ..Outbound::default() };
+        let headers = compose(&out, &[b"mine=secret"]);
+        let shown = format!("{inbound:?} {scope:?} {out:?} {headers:?} {:?}", carrier.collect());
+        assert!(!shown.contains("secret") && shown.contains("Scope(2 facts)"), "{shown}");
     }
 
     #[test]

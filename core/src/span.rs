@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use crate::event_type::{Derivation, EVENT_TYPE};
+use crate::flatten::json_text;
 use crate::id::{SpanId, TraceFlags, TraceId};
 use crate::limits::{Limits, truncate_characters};
 use crate::otlp::protobuf::{
@@ -124,10 +125,10 @@ fn otlp_flags(flags: TraceFlags, is_remote: bool) -> u32 {
     u32::from(flags.bits()) | HAS_IS_REMOTE | if is_remote { IS_REMOTE } else { 0 }
 }
 
-/// Field numbers of `ScopeSpans`, `Span`, `Span.Event`, `Span.Link` and `Status`.
 /// The field of `Span` that attributes go into.
 pub(crate) const SPAN_ATTRIBUTES: u32 = field::ATTRIBUTES;
 
+/// Field numbers of `ScopeSpans`, `Span`, `Span.Event`, `Span.Link` and `Status`.
 mod field {
     pub(super) const SCOPE_SPANS_SPANS: u32 = 2;
 
@@ -338,8 +339,14 @@ impl<'o> SpanWriter<'o> {
     }
 }
 
+/// Lists and maps inside a value, one in the other, that are written as such; what lies deeper is written as JSON text.
+/// Receivers refuse a whole request for one value that nests too deeply: the official Rust crate beyond 29 levels.
+const MAX_NESTING: usize = 20;
+/// The bytes of such a JSON text.
+const MAX_JSON: usize = 64 * 1024;
+
 /// Writes a `KeyValue` field. Texts in the value are cut after `length` characters; lists and maps that lie deeper than
-/// `depth` levels become empty values.
+/// `depth` levels are written as JSON text.
 pub(crate) fn put_attribute(
     out: &mut Vec<u8>,
     field: u32,
@@ -350,7 +357,7 @@ pub(crate) fn put_attribute(
 ) {
     message(out, field, |out| {
         put_bytes(out, 1, key.as_bytes());
-        message(out, 2, |out| put_any_value(out, value, length, depth));
+        message(out, 2, |out| put_any_value(out, value, length, depth.min(MAX_NESTING)));
     });
 }
 
@@ -367,7 +374,9 @@ fn put_any_value(out: &mut Vec<u8>, value: &Value<'_>, length: Option<usize>, de
         Value::Int(value) => put_uint_always(out, 3, *value as u64),
         Value::Double(value) => put_double_always(out, 4, *value),
         Value::Bytes(bytes) => put_bytes_always(out, 7, bytes),
-        Value::Array(_) | Value::Map(_) if depth == 0 => {}
+        Value::Array(_) | Value::Map(_) if depth == 0 => {
+            put_bytes_always(out, 1, json_text(value, MAX_JSON).as_bytes());
+        }
         Value::Array(values) => message(out, 5, |out| {
             for value in values {
                 message(out, 1, |out| put_any_value(out, value, length, depth.saturating_sub(1)));

@@ -56,7 +56,7 @@ impl Traceparent {
 
 fn parse_trimmed(value: &[u8]) -> Result<Traceparent, Rule> {
     let shape = check_version(value)?;
-    let (Some(trace_id @ [_, ..]), Some(b"-"), Some(span_id @ [_, ..]), Some(b"-"), Some(flags @ [_, ..])) =
+    let (Some(trace_id), Some(b"-"), Some(span_id), Some(b"-"), Some(flags)) =
         (value.get(3..35), value.get(35..36), value.get(36..52), value.get(52..53), value.get(53..55))
     else {
         return Err(shape);

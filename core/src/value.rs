@@ -36,9 +36,9 @@ impl Value<'_> {
             Self::Str(text) => Value::Str(Cow::Owned(text.into_owned())),
             Self::Bytes(bytes) => Value::Bytes(Cow::Owned(bytes.into_owned())),
             Self::Array(values) => Value::Array(values.into_iter().map(Value::into_owned).collect()),
-            Self::Map(entries) => {
-                Value::Map(entries.into_iter().map(|(key, value)| (Cow::Owned(key.into_owned()), value.into_owned())).collect())
-            }
+            Self::Map(entries) => Value::Map(
+                entries.into_iter().map(|(key, value)| (Cow::Owned(key.into_owned()), value.into_owned())).collect(),
+            ),
         }
     }
 }

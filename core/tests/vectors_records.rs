@@ -1,4 +1,5 @@
 //! The vectors of `tests/vectors` that say how values become attributes, and JSON texts against a JSON parser.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use serde_json::Value as Json;
 use tracebaton::event_type::{Derivation, EVENT_TYPE};

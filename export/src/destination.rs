@@ -103,6 +103,9 @@ impl Destination {
         if HeaderValue::from_bytes(self.user_agent.as_bytes()).is_err() {
             return invalid("user_agent", "not a header value");
         }
+        if self.timeout.is_zero() {
+            return invalid("timeout", "zero");
+        }
         Ok(())
     }
 

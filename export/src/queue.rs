@@ -194,6 +194,10 @@ impl Queue {
         let (random, url) = (clock::random(), destination.shown_url());
         let mut state = lock(&self.state);
         let outcome = state.delivery.answered(batch, answer.clone(), clock::now_ns(), random);
+        if matches!(answer, Answer::Accepted { .. }) {
+            let empty = state.delivery.is_empty();
+            state.troubles.recovered(empty);
+        }
         let message = message(&mut state.troubles, &url, &answer, outcome);
         drop(state);
         self.settled.notify_all();
@@ -220,7 +224,6 @@ fn gave_up(url: &str, dropped: u64) -> String {
 fn message(troubles: &mut Troubles, url: &str, answer: &Answer, outcome: Outcome) -> Option<String> {
     let what = match answer {
         Answer::Accepted { rejected, message } => {
-            troubles.recovered();
             let said = message.as_deref().unwrap_or("no reason given");
             return if *rejected != 0 {
                 troubles.begin(Trouble::Rejected).then(|| format!("{url} rejected {}: {said}", spans(*rejected)))

@@ -37,9 +37,13 @@ impl Troubles {
     }
 
     /// The destination accepts spans: what kept them from it is over. What it says about the spans themselves is not
-    /// over, since it would be said again with every batch.
-    pub(crate) fn recovered(&mut self) {
-        self.0 &= 1 << Trouble::Rejected as u16 | 1 << Trouble::Warned as u16;
+    /// over, since it would be said again with every batch; nor is a full queue, before it is empty.
+    pub(crate) fn recovered(&mut self, queue_is_empty: bool) {
+        let mut kept = 1 << Trouble::Rejected as u16 | 1 << Trouble::Warned as u16;
+        if !queue_is_empty {
+            kept |= 1 << Trouble::QueueFull as u16;
+        }
+        self.0 &= kept;
     }
 }
 
@@ -52,5 +56,25 @@ impl From<Reason> for Trouble {
             Reason::Shutdown => Self::Shutdown,
             _ => Self::Refused,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_new_once_until_it_is_over() {
+        let mut troubles = Troubles::default();
+        for trouble in [Trouble::Unreachable, Trouble::QueueFull, Trouble::Rejected] {
+            assert!(troubles.begin(trouble));
+            assert!(!troubles.begin(trouble));
+        }
+        troubles.recovered(false);
+        assert!(troubles.begin(Trouble::Unreachable));
+        assert!(!troubles.begin(Trouble::QueueFull));
+        troubles.recovered(true);
+        assert!(troubles.begin(Trouble::QueueFull));
+        assert!(!troubles.begin(Trouble::Rejected));
     }
 }

@@ -295,6 +295,32 @@ fn a_destination_that_is_down_hurts_no_other() {
 }
 
 #[test]
+fn many_threads_lose_nothing() {
+    let server = Server::start();
+    let exporter = with(destination(server.url()), Config { batch_bytes: 2_000, ..config() });
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let exporter = exporter.clone();
+            scope.spawn(move || {
+                for number in 0..500 {
+                    record(&exporter, &format!("{thread} {number}"));
+                    if number % 100 == 99 {
+                        assert!(exporter.flush(PATIENCE));
+                    }
+                }
+            });
+        }
+    });
+    assert!(exporter.flush(PATIENCE));
+    let mut names: Vec<_> = server.requests(1).iter().flat_map(Request::names).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 2_000);
+    let stats = exporter.stats();
+    assert_eq!((stats.sent, stats.queued, stats.dropped.total()), (2_000, 0, 0));
+}
+
+#[test]
 fn a_panicking_reporter_harms_nothing() {
     let server = Server::start();
     server.script([Reply::status(400)]);
@@ -333,6 +359,7 @@ fn impossible_destinations_are_errors_without_values() {
             "a header that the exporter sets itself",
         ),
         (Destination { user_agent: "secret\r\n".into(), ..good() }, "user_agent", "not a header value"),
+        (Destination { timeout: Duration::ZERO, ..good() }, "timeout", "zero"),
     ] {
         let error = Exporter::new(destination, config(), RESOURCE, None).unwrap_err();
         assert_eq!(error, Invalid { argument, why });

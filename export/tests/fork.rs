@@ -11,11 +11,13 @@ fn main() {}
 fn main() {
     unix::a_child_has_its_own_queue();
     unix::a_request_in_flight_does_not_stop_a_fork();
+    unix::forks_amid_work();
 }
 
 #[cfg(unix)]
 mod unix {
     use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
 
     use super::common::*;
@@ -30,6 +32,8 @@ mod unix {
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0);
         if pid == 0 {
+            // SAFETY: a child that hangs is killed by a signal, which the parent sees.
+            unsafe { libc::alarm(30) };
             fork::after_in_child();
             let code =
                 if std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false) { 0 } else { 1 };
@@ -110,6 +114,40 @@ mod unix {
         fork::after_in_parent();
         assert!(exporter.flush(PATIENCE));
         assert!(names(&server).contains(&"between".to_owned()));
+    }
+
+    pub(super) fn forks_amid_work() {
+        const FORKS: usize = 30;
+        let server = Server::start();
+        let exporter = new(&server, Config { batch_bytes: 500, ..config() });
+        let done = AtomicBool::new(false);
+        let recorded = std::thread::scope(|scope| {
+            let work = || {
+                let mut recorded = 0;
+                while !done.load(Ordering::Relaxed) {
+                    record(&exporter, "parent");
+                    recorded += 1;
+                    if recorded % 50 == 0 {
+                        exporter.flush(PATIENCE);
+                    }
+                }
+                recorded
+            };
+            let threads = [scope.spawn(work), scope.spawn(work)];
+            for _ in 0..FORKS {
+                let code = forked(|| {
+                    record(&exporter, "child");
+                    exporter.shutdown(PATIENCE)
+                });
+                assert_eq!(code, 0);
+            }
+            done.store(true, Ordering::Relaxed);
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
+        });
+        assert!(exporter.shutdown(PATIENCE));
+        let names = names(&server);
+        assert_eq!(names.iter().filter(|name| *name == "child").count(), FORKS);
+        assert_eq!(names.iter().filter(|name| *name == "parent").count(), recorded);
     }
 
     pub(super) fn a_request_in_flight_does_not_stop_a_fork() {

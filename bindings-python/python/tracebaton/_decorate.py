@@ -42,6 +42,7 @@ class _Plan:
         self.tracer = tracer
         self.session_id = session_id
         self.capture = capture
+        self.signature: inspect.Signature | None
         try:
             self.signature = inspect.signature(function)
         except (TypeError, ValueError):  # some functions in C have none
@@ -205,21 +206,22 @@ def _traced_generator(plan: _Plan) -> Callable[..., Any]:
         steps = _Steps(plan, block)
         try:
             generator = function(*args, **kwargs)
-            step, sent = generator.send, (None,)
+            step: Callable[..., Any] = generator.send
+            sent: Any = None
             while True:
                 try:
-                    item = steps.run(step, *sent)
+                    item = steps.run(step, sent)
                 except StopIteration as stop:
                     steps.end()
                     return stop.value
                 steps.items += 1
                 try:
-                    step, sent = generator.send, ((yield item),)
+                    step, sent = generator.send, (yield item)
                 except GeneratorExit:
                     steps.run(generator.close)
                     raise
                 except BaseException as error:
-                    step, sent = generator.throw, (error,)
+                    step, sent = generator.throw, error
         except BaseException as error:
             steps.end(error)
             raise
@@ -240,10 +242,11 @@ def _traced_async_generator(plan: _Plan) -> Callable[..., Any]:
             return await (step(*sent) if steps is None else steps.run_async(step, *sent))
 
         try:
-            step, sent = generator.asend, (None,)
+            step: Callable[..., Any] = generator.asend
+            sent: Any = None
             while True:
                 try:
-                    item = await run(step, *sent)
+                    item = await run(step, sent)
                 except StopAsyncIteration:
                     if steps is not None:
                         steps.end()
@@ -251,12 +254,12 @@ def _traced_async_generator(plan: _Plan) -> Callable[..., Any]:
                 if steps is not None:
                     steps.items += 1
                 try:
-                    step, sent = generator.asend, ((yield item),)
+                    step, sent = generator.asend, (yield item)
                 except GeneratorExit:
                     await run(generator.aclose)
                     raise
                 except BaseException as error:
-                    step, sent = generator.athrow, (error,)
+                    step, sent = generator.athrow, error
         except BaseException as error:
             if steps is not None:
                 steps.end(error)
@@ -330,7 +333,8 @@ def trace(
         choose(chosen)
 
     def decorate(function: _F) -> _F:
-        return _decorate(_Plan(function, event_name, fields, chosen, session_id, capture))
+        traced: _F = _decorate(_Plan(function, event_name, fields, chosen, session_id, capture))
+        return traced
 
     return decorate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context.context import Context
@@ -12,25 +12,9 @@ from opentelemetry.util._decorator import _agnosticcontextmanager
 
 from tracebaton import _native
 from tracebaton._context import current
-from tracebaton._span import Span, SpanBlock
+from tracebaton._span import Resource, Span, SpanBlock
 
 _INTERNAL = trace.SpanKind.INTERNAL
-
-
-class Resource(NamedTuple):
-    """What a process says of itself."""
-
-    attributes: Mapping[str, Any]
-    schema_url: str = ""
-
-
-class InstrumentationScope(NamedTuple):
-    """The library that makes spans."""
-
-    name: str
-    version: str | None
-    schema_url: str | None
-    attributes: Mapping[str, Any] | None
 
 
 class OtelTracer(trace.Tracer):
@@ -64,7 +48,7 @@ class OtelTracer(trace.Tracer):
         return span
 
     @_agnosticcontextmanager
-    def start_as_current_span(
+    def start_as_current_span(  # type: ignore[override]  # a manager of a `Span` is one of the API's spans
         self,
         name: str,
         context: Context | None = None,

@@ -29,6 +29,16 @@ _first: Tracer | None = None
 _default: Tracer | None = None
 
 
+class Registered:
+    """What this module knows of a tracer."""
+
+    _core: _native.Core
+
+    def flush(self, timeout_millis: float = 30_000) -> bool:
+        """Delivers what has ended so far: True only if all of it was delivered within the time."""
+        return self._core.flush(max(0, int(timeout_millis)))
+
+
 def register(tracer: Tracer) -> None:
     """Takes note of a new tracer; the first one is the default until another is set."""
     global _first
@@ -51,9 +61,7 @@ def forget(tracer: Tracer) -> None:
 
 def set_default_tracer(tracer: Tracer | None) -> None:
     """Sets the tracer that is meant where none is given and none is current. `None` unsets it."""
-    from tracebaton._tracer import Tracer
-
-    if tracer is not None and not isinstance(tracer, Tracer):
+    if tracer is not None and not isinstance(tracer, Registered):
         raise TypeError(f"tracer must be a Tracer, not {type(tracer).__name__}")
     global _default
     with _lock:
@@ -88,11 +96,9 @@ def tracer_of(context: Context) -> Tracer | None:
 def choose(tracer: Any, context: Context | None = None) -> Tracer | None:
     """The tracer of an argument `tracer`; where it is `None`, the one that is meant."""
     if tracer is not None:
-        from tracebaton._tracer import Tracer
-
-        if not isinstance(tracer, Tracer):
+        if not isinstance(tracer, Registered):
             raise TypeError(f"tracer must be a Tracer, not {type(tracer).__name__}")
-        return tracer
+        return tracer  # type: ignore[return-value]
     return tracer_of(current() if context is None else context) or get_default_tracer()
 
 

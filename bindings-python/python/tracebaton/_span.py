@@ -16,12 +16,28 @@ from tracebaton._context import Block, current, derived
 if TYPE_CHECKING:
     from opentelemetry.context.context import Context
 
-    from tracebaton._provider import InstrumentationScope, OtelTracer, Resource
+    from tracebaton._provider import OtelTracer
     from tracebaton._tracer import Tracer
 
 _KINDS = tuple(trace.SpanKind)
 _CODES = (StatusCode.UNSET, StatusCode.OK, StatusCode.ERROR)
 SPAN_KEY = trace.propagation._SPAN_KEY
+
+
+class Resource(NamedTuple):
+    """What a process says of itself."""
+
+    attributes: Mapping[str, Any]
+    schema_url: str = ""
+
+
+class InstrumentationScope(NamedTuple):
+    """The library that makes spans."""
+
+    name: str
+    version: str | None
+    schema_url: str | None
+    attributes: Mapping[str, Any] | None
 
 
 class Event(NamedTuple):
@@ -67,7 +83,9 @@ class Span(_native.SpanBase, trace.Span):
         kind = type(exception)
         text = _text(exception)
         described: dict[str, Any] = {
-            "exception.type": kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}",
+            "exception.type": kind.__qualname__
+            if kind.__module__ == "builtins"
+            else f"{kind.__module__}.{kind.__qualname__}",
             "exception.message": text,
             "exception.stacktrace": _stacktrace(exception),
             "exception.escaped": str(escaped),
@@ -117,12 +135,13 @@ class Span(_native.SpanBase, trace.Span):
     @property
     def resource(self) -> Resource:
         """What the process says of itself."""
-        return self._instrumentation.provider.resource
+        return Resource(MappingProxyType(self._core.resource))
 
     @property
     def instrumentation_scope(self) -> InstrumentationScope:
         """The library that made the span."""
-        return self._instrumentation.description
+        scope = self._instrumentation
+        return InstrumentationScope(scope.name, scope.version, scope.schema_url, scope.attributes)
 
     def __repr__(self) -> str:
         context = self.get_span_context()

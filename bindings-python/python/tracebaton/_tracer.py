@@ -50,7 +50,7 @@ _NOT_YET = frozenset(
 _NAME = "tracebaton"
 
 
-class Tracer:
+class Tracer(_registry.Registered):
     """Records spans of one service and sends them to one or more backends.
 
     `Tracer.init(...)` makes one, as `Tracer(...)` does. It opens no connection: the first span that ends does, in the
@@ -269,11 +269,7 @@ class Tracer:
         }
         return enrich(span, fields)
 
-    def flush(self, timeout_millis: float = 30_000) -> bool:
-        """Delivers what has ended so far: True only if all of it was delivered within the time."""
-        return self._provider.force_flush(int(timeout_millis))
-
-    force_flush = flush
+    force_flush = _registry.Registered.flush
 
     def shutdown(self, timeout_millis: float = 30_000) -> bool:
         """Delivers what has ended so far, and takes no more. True only if all of it was delivered within the time."""
@@ -293,8 +289,8 @@ def _fields_of(config: object, names: Iterable[str]) -> dict[str, Any]:
     """The settings of these names in one of HoneyHive's configuration objects, or in a mapping."""
     if config is None:
         return {}
-    read = config.get if isinstance(config, Mapping) else lambda name: getattr(config, name, None)
-    return {name: value for name in names if (value := read(name)) is not None}
+    fields = config if isinstance(config, Mapping) else {name: getattr(config, name, None) for name in names}
+    return {name: fields[name] for name in names if fields.get(name) is not None}
 
 
 def _program_name() -> str | None:
@@ -307,4 +303,3 @@ def with_session(context: Context, tracer: Tracer, session_id: str) -> Context:
     """`context` with another session for this tracer."""
     base: Any = context.get(SCOPE_KEY)
     return derived(context, SCOPE_KEY, _native.Scope.with_session(base, tracer._core, session_id))
-

@@ -29,8 +29,13 @@ def open_object(value: Any) -> Any:
         return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
     if hasattr(kind, "tolist"):  # arrays and numbers of numpy and the like
         return value.tolist()
-    if kind.__str__ is object.__str__ and " at 0x" in repr(value):
-        # A text that names a place in memory says nothing to anybody else.
-        named = value if isinstance(getattr(value, "__qualname__", None), str) else kind
-        return f"<{kind.__name__} {named.__qualname__}>" if named is value else f"<{named.__qualname__}>"
-    return None
+    return _without_address(value)
+
+
+def _without_address(value: Any) -> str | None:
+    """What to say of an object whose text would be its place in memory; `None` for other objects."""
+    name = getattr(value, "__qualname__", None)
+    if isinstance(name, str):  # a function, class or generator
+        return f"<{type(value).__name__} {name}>"
+    says_more = any("__str__" in vars(kind) or "__repr__" in vars(kind) for kind in type(value).__mro__[:-1])
+    return None if says_more else f"<{type(value).__qualname__}>"

@@ -24,11 +24,14 @@ impl BaggageWriter {
     /// Writes an entry, encoded (rule B12). One that cannot be sent (rules B13, B7) is left out and does not end the
     /// list.
     pub fn entry(&mut self, entry: Entry<'_>) {
+        if self.full {
+            return;
+        }
         // Most headers then grow no more.
         self.text.reserve(if self.text.is_empty() { 256 } else { 0 });
         let before = self.text.len();
         match push_entry(&mut self.text, entry) {
-            Ok(()) if self.full || self.members_left == 0 || self.text.len() > self.max_bytes => {
+            Ok(()) if self.members_left == 0 || self.text.len() > self.max_bytes => {
                 self.text.truncate(before);
                 self.end();
             }

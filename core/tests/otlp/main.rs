@@ -1,6 +1,8 @@
 //! Our reading, transcoding and wrapping of OTLP against the official crate: spans that `prost` encodes are read and
 //! transcoded by us and read back by `opentelemetry-proto`.
 
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
 mod random;
 mod span_writer;
 

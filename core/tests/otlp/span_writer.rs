@@ -63,9 +63,10 @@ fn spans_written_again_are_the_same() {
         span.trace_id = TRACE_ID.to_vec();
         span.span_id = vec![3; 8];
         span.kind = 1 + random.below(5) as i32;
-        span.flags = 0x101 | if span.parent_span_id.is_empty() { 0 } else { random.below(2) as u32 * 0x200 };
+        let remote = if span.parent_span_id.is_empty() { 0 } else { random.below(2) as u32 * 0x200 };
+        span.flags = 0x101 | remote;
         for link in &mut span.links {
-            link.flags = 0x100 | random.below(4) as u32 | random.below(2) as u32 * 0x200;
+            link.flags = 0x100 | random.below(4) as u32 | (random.below(2) as u32 * 0x200);
             link.dropped_attributes_count = 0;
             link.trace_id.resize(16, 0);
             link.span_id.resize(8, 0);
