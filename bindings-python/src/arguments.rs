@@ -50,7 +50,9 @@ impl Given {
             flags: each(arguments, &FLAGS, "a bool", |_| true)?,
             // A bool is an int in Python.
             numbers: each(arguments, &NUMBERS, "an int that is not negative", |it| !it.is_instance_of::<PyBool>())?,
-            flush_interval: one(arguments, "flush_interval", "a number of seconds", |it| !it.is_instance_of::<PyBool>())?,
+            flush_interval: one(arguments, "flush_interval", "a number of seconds", |it| {
+                !it.is_instance_of::<PyBool>()
+            })?,
             exporter: one(arguments, "exporter", "a list of str", |_| true)?.unwrap_or_default(),
             headers: one(arguments, "otlp_headers", "a list of pairs of str", |_| true)?.unwrap_or_default(),
         })

@@ -89,7 +89,8 @@ impl Core {
         };
         let settings = settings::resolve(&given.arguments(&given.exporter(), &given.headers()), &look_up)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let sinks = settings.exporters.iter().map(|exporter| sink(exporter, &settings)).collect::<PyResult<Vec<_>>>()?;
+        let sinks =
+            settings.exporters.iter().map(|exporter| sink(exporter, &settings)).collect::<PyResult<Vec<_>>>()?;
         let session = settings.session_id.clone().unwrap_or_else(ids::uuid4);
         let wants_uuid = sinks.iter().any(|sink| sink.style() == Style::HoneyHive);
         let own = Arc::new(routings(
@@ -175,7 +176,9 @@ impl Core {
         attributes: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Instrumentation> {
         let pairs: Vec<_> = attributes.into_iter().flat_map(|it| it.iter()).collect();
-        let pairs = pairs.iter().filter_map(|(key, value)| Some((key.cast::<PyString>().ok()?.to_str().ok()?, attribute(value))));
+        let pairs = pairs
+            .iter()
+            .filter_map(|(key, value)| Some((key.cast::<PyString>().ok()?.to_str().ok()?, attribute(value))));
         Ok(Instrumentation {
             core: slf.clone().unbind(),
             scope: delivery::Scope::new(&instrumentation_scope(name, version.unwrap_or_default(), pairs)),
@@ -350,8 +353,8 @@ fn routings(session: &str, name: Option<&str>, project: Option<&str>, source: &s
         source: Some(source),
     };
     let uuid = honeyhive_session_id(session);
-    let honeyhive = (wants_uuid && uuid != session)
-        .then(|| Routing::new(&RoutingValues { session: Some(&uuid), ..values }));
+    let honeyhive =
+        (wants_uuid && uuid != session).then(|| Routing::new(&RoutingValues { session: Some(&uuid), ..values }));
     Routings { raw: Routing::new(&values), honeyhive }
 }
 

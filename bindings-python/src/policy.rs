@@ -36,7 +36,8 @@ impl Policy {
         let mut inner = CorePolicy::default();
         if let Some(mode) = inbound {
             let mode = mode.cast::<PyString>().map_err(|_| wrong("inbound", "a str", mode))?;
-            inner.inbound = mode.to_str()?.parse::<InboundMode>().map_err(|it| PyValueError::new_err(it.to_string()))?;
+            inner.inbound =
+                mode.to_str()?.parse::<InboundMode>().map_err(|it| PyValueError::new_err(it.to_string()))?;
         }
         for (name, value, target) in [
             ("accept_session", accept_session, &mut inner.accept_session),

@@ -3,11 +3,11 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use tracebaton::baggage::{Baggage, Entry, reconcile};
+use tracebaton::carrier::Header;
 use tracebaton::context::SpanContext;
 use tracebaton::extract::{Inbound, extract_collected};
 use tracebaton::inject::{Outbound, compose};
 use tracebaton::policy::{Allowed, Policy as CorePolicy};
-use tracebaton::carrier::Header;
 
 use crate::carrier::{self, Found, entries, swallow};
 use crate::core::Core;
@@ -168,7 +168,8 @@ pub(crate) fn inject(
     };
     let inner = scope.as_ref().map(|scope| &scope.get().inner);
     let id = core.map(|core| core.id);
-    let session = core.map(|core| inner.and_then(|it| it.session_for(id, policy)).unwrap_or_else(|| core.own_session()));
+    let session =
+        core.map(|core| inner.and_then(|it| it.session_for(id, policy)).unwrap_or_else(|| core.own_session()));
     let project = core.and_then(|core| inner.and_then(|it| it.project_for(id, policy)).or_else(|| core.own_project()));
 
     let came_in = inner.and_then(|it| it.baggage(id, policy));

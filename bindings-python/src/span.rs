@@ -79,13 +79,13 @@ struct Link {
 #[pymethods]
 impl SpanBase {
     #[new]
-    #[pyo3(signature = (instrumentation, name, context, kind, attributes, links, start_time, /))]
+    #[pyo3(signature = (instrumentation, name, from, kind, attributes, links, start_time, /))]
     #[allow(clippy::too_many_arguments, reason = "one call starts a span: it is the hot path")]
     fn new(
         py: Python<'_>,
         instrumentation: &Bound<'_, Instrumentation>,
         name: &Bound<'_, PyAny>,
-        context: &Bound<'_, PyDict>,
+        from: &Bound<'_, PyDict>,
         kind: u8,
         attributes: &Bound<'_, PyAny>,
         links: &Bound<'_, PyAny>,
@@ -94,12 +94,12 @@ impl SpanBase {
         let instrument = instrumentation.get();
         let core = instrument.core.get();
         let types = types::get(py)?;
-        let outer = context.get_item(types.span_key.bind(py))?;
+        let outer = from.get_item(types.span_key.bind(py))?;
         let parent = match &outer {
             Some(outer) => Parent::of(outer, core.id)?,
             None => Parent::None,
         };
-        let scope = match context.get_item(types.scope_key.bind(py))? {
+        let scope = match from.get_item(types.scope_key.bind(py))? {
             Some(scope) => scope.cast_into::<Scope>().ok().map(Bound::unbind),
             // A context made by hand from a span alone: what the span knows holds.
             None => parent.scope(py),
@@ -137,6 +137,7 @@ impl SpanBase {
             routings,
         };
         if sampled {
+            span.take_baggage(py, from)?;
             if !attributes.is_none() {
                 span.set_attributes(py, attributes)?;
             }
@@ -455,6 +456,22 @@ impl SpanBase {
     /// A poisoned state is still a state: nothing that is done to it can be half done.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the attributes that the policy makes of baggage.
+    fn take_baggage(&self, py: Python<'_>, from: &Bound<'_, PyDict>) -> PyResult<()> {
+        let keys = &self.core.get().policy.baggage_attributes;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let Some(baggage) = from.get_item(&types::get(py)?.baggage_key)? else { return Ok(()) };
+        let Ok(baggage) = baggage.cast_into::<PyDict>() else { return Ok(()) };
+        for key in keys {
+            if let Some(value) = baggage.get_item(key)? {
+                self.set_attribute(py, &PyString::new(py, key), &value)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts an attribute into a collection; whether it was dropped.

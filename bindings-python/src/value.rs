@@ -158,7 +158,11 @@ impl Nodes {
 
 /// What an object consists of: the members of a set, the value of an enum, the fields of a dataclass or model.
 fn opened<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    crate::types::get(object.py())?.open.bind(object.py()).call1((object,)).map(|inner| Some(inner).filter(|it| !it.is_none()))
+    crate::types::get(object.py())?
+        .open
+        .bind(object.py())
+        .call1((object,))
+        .map(|inner| Some(inner).filter(|it| !it.is_none()))
 }
 
 /// A value as it is kept until its span ends: later changes of a list or mapping do not reach it. None for what is not

@@ -51,7 +51,9 @@ async def invoke() -> Any:
 def main() -> int:
     """Serves until SIGTERM or Ctrl-C, then delivers what is left of the traces."""
     arguments = argparse.ArgumentParser(description="The research agent as an HTTP service on 127.0.0.1.")
-    arguments.add_argument("--port", type=int, default=0, help="the port to listen on; 0, the default, takes a free one")
+    arguments.add_argument(
+        "--port", type=int, default=0, help="the port to listen on; 0, the default, takes a free one"
+    )
     server = make_server("127.0.0.1", arguments.parse_args().port, app, threaded=True)
     # shutdown() waits for serve_forever() to return, which runs on the thread that gets the signal.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -19,7 +19,7 @@ class Invalid(ValueError):
 class Message:
     """The known fields of a JSON object: `shape` says what is in each."""
 
-    shape: dict[str, "Shape"]
+    shape: dict[str, Shape]
     required: tuple[str, ...] = ()
 
 
@@ -27,7 +27,7 @@ class Message:
 class ListOf:
     """A JSON array of `item`; `filled` if it must not be empty."""
 
-    item: "Shape"
+    item: Shape
     filled: bool = False
 
 

@@ -44,12 +44,16 @@ def answer_part(request: dict[str, Any]) -> dict[str, Any]:
         return {"text": f"I looked it up: {told}"}
     declared = gemini_request.declarations(request)
     if declared:
-        return {"functionCall": {"name": declared[0]["name"], "args": _arguments(declared[0], gemini_request.text(last))}}
+        return {
+            "functionCall": {"name": declared[0]["name"], "args": _arguments(declared[0], gemini_request.text(last))}
+        }
     return {"text": f"In other words: {gemini_request.text(last)}"}
 
 
 def _spoken(result: dict[str, Any]) -> str:
-    return ", ".join(f"{name} = {value if isinstance(value, str) else json.dumps(value)}" for name, value in result.items())
+    return ", ".join(
+        f"{name} = {value if isinstance(value, str) else json.dumps(value)}" for name, value in result.items()
+    )
 
 
 def _arguments(declaration: dict[str, Any], question: str) -> dict[str, Any]:
@@ -178,7 +182,9 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> int:
     """Serves until SIGTERM or Ctrl-C."""
     arguments = argparse.ArgumentParser(description="A stand-in for the Gemini REST API on 127.0.0.1.")
-    arguments.add_argument("--port", type=int, default=0, help="the port to listen on; 0, the default, takes a free one")
+    arguments.add_argument(
+        "--port", type=int, default=0, help="the port to listen on; 0, the default, takes a free one"
+    )
     server = ThreadingHTTPServer(("127.0.0.1", arguments.parse_args().port), Handler)
     server.daemon_threads = True
     # shutdown() waits for serve_forever() to return, which runs on the thread that gets the signal.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import signal
 import subprocess
 import threading
@@ -52,11 +53,14 @@ class Process:
 
     def wait_for_address(self, seconds: float) -> str:
         """The URL in the line that the program prints when it is ready: `… listening on URL`."""
+        return self.wait_for_line(r"listening on (\S+)", seconds)
+
+    def wait_for_line(self, pattern: str, seconds: float) -> str:
+        """What the group of `pattern` holds in the first line of stdout in which the pattern is found."""
         deadline = time.monotonic() + seconds
         while (line := self._next_line(deadline)) is not None:
-            _, found, address = line.partition("listening on ")
-            if found:
-                return address.strip()
+            if found := re.search(pattern, line):
+                return found[1]
         if (code := self._popen.poll()) is not None:
             raise self.failed(f"exited with code {code} before it was ready")
         raise self.failed(f"did not say within {seconds:g} s where it listens")
@@ -81,7 +85,9 @@ class Process:
             pass
         finally:
             self._signal(signal.SIGKILL)
-        return self._popen.wait()
+        code = self._popen.wait()
+        self._reader.join(_STOP_SECONDS)
+        return code
 
     def failed(self, what: str) -> Failed:
         """The error to raise, with the end of the program's stdout and stderr."""
@@ -91,9 +97,10 @@ class Process:
 
     def _read(self) -> None:
         assert self._popen.stdout is not None
-        for line in self._popen.stdout:
-            self.output.append(line.rstrip("\n"))
-            self._lines.put(line)
+        with self._popen.stdout as stdout:
+            for line in stdout:
+                self.output.append(line.rstrip("\n"))
+                self._lines.put(line)
         self._lines.put(None)
 
     def _next_line(self, deadline: float) -> str | None:

@@ -5,7 +5,9 @@ name `HoneyHiveTracer`), `@trace` and `enrich_span_context` record spans, `injec
 `with_distributed_trace_context` carry trace and session to the next service, whatever it is written in.
 """
 
+from tracebaton._classes import trace_class
 from tracebaton._decorate import enrich_span_context, trace
+from tracebaton._enrich_span import enrich_span
 from tracebaton._native import VERSION as __version__
 from tracebaton._native import Policy
 from tracebaton._propagation import (
@@ -19,6 +21,7 @@ from tracebaton._span import Span
 from tracebaton._tracer import Tracer
 
 HoneyHiveTracer = Tracer
+atrace = trace
 
 __all__ = [
     "HoneyHiveTracer",
@@ -27,6 +30,8 @@ __all__ = [
     "Tracer",
     "TracebatonPropagator",
     "__version__",
+    "atrace",
+    "enrich_span",
     "enrich_span_context",
     "extract_context_from_carrier",
     "flush",
@@ -34,5 +39,6 @@ __all__ = [
     "inject_context_into_carrier",
     "set_default_tracer",
     "trace",
+    "trace_class",
     "with_distributed_trace_context",
 ]

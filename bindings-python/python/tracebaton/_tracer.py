@@ -73,7 +73,7 @@ class Tracer(_registry.Registered):
         service_name: str | None = None,
         redact: bool = True,
         capture: bool = True,
-        set_global: bool = False,
+        set_global: bool | None = None,
         disable_batch: bool | None = None,
         disable_tracing: bool | None = None,
         test_mode: bool | None = None,
@@ -130,7 +130,7 @@ class Tracer(_registry.Registered):
             given["exporter"] = [given["exporter"]]
         if isinstance(given.get("otlp_headers"), Mapping):
             given["otlp_headers"] = list(given["otlp_headers"].items())
-        for name, flag in (("redact", redact), ("capture", capture), ("set_global", set_global)):
+        for name, flag in (("redact", redact), ("capture", capture), ("set_global", set_global or False)):
             if not isinstance(flag, bool):
                 raise TypeError(f"{name} must be a bool, not {type(flag).__name__}")
         given.setdefault("default_session_name", _program_name())
@@ -143,6 +143,10 @@ class Tracer(_registry.Registered):
         _registry.register(self)
         if self._core.enabled:
             install_propagator()
+            if set_global is None:
+                set_global = _under_tracebaton_run() and isinstance(
+                    otel_trace.get_tracer_provider(), otel_trace.ProxyTracerProvider
+                )
             if set_global:
                 otel_trace.set_tracer_provider(self._provider)
 
@@ -158,7 +162,8 @@ class Tracer(_registry.Registered):
         `policy`: whom to trust with what (`Policy`, or a dict of its keywords).
         `sampler`: by its name in OpenTelemetry, with `sampler_argument`.
         `redact=False` leaves secrets in captured values; `capture=False` captures no arguments and results.
-        `set_global` makes the provider OpenTelemetry's global one.
+        `set_global` makes the provider OpenTelemetry's global one; under `tracebaton-run` it becomes that by itself
+        where none is set.
 
         A wrong type is a `TypeError`, a wrong value a `ValueError`, that names the argument. A wrong value in the
         environment is a warning, and the default holds. The network is never touched.
@@ -291,6 +296,11 @@ def _fields_of(config: object, names: Iterable[str]) -> dict[str, Any]:
         return {}
     fields = config if isinstance(config, Mapping) else {name: getattr(config, name, None) for name in names}
     return {name: fields[name] for name in names if fields.get(name) is not None}
+
+
+def _under_tracebaton_run() -> bool:
+    """Whether `tracebaton-run` started this process: then its hook is loaded."""
+    return "_tracebaton_hook" in sys.modules
 
 
 def _program_name() -> str | None:
