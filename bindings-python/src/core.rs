@@ -29,6 +29,7 @@ use crate::policy::Policy;
 use crate::report;
 use crate::sink::{Sink, Style};
 use crate::value::{attribute, string};
+use crate::wait::Wait;
 
 /// The routing attributes of a session, for each kind of destination.
 pub(crate) struct Routings {
@@ -207,12 +208,12 @@ impl Core {
 
     /// Delivers what has ended: True only if all of it was delivered within the time.
     fn flush(&self, py: Python<'_>, timeout_millis: u64) -> PyResult<bool> {
-        self.wait(py, timeout_millis, Exporter::flush)
+        self.wait(py, timeout_millis, Wait::Flush)
     }
 
     /// Delivers what has ended, and takes no more.
     fn shutdown(&self, py: Python<'_>, timeout_millis: u64) -> PyResult<bool> {
-        self.wait(py, timeout_millis, Exporter::shutdown)
+        self.wait(py, timeout_millis, Wait::Shutdown)
     }
 
     /// The spans that an exporter `memory` holds, each as OTLP/JSON.
@@ -336,10 +337,16 @@ impl Core {
         }
     }
 
-    /// Waits for every exporter with the lock of the interpreter released, in slices so that Ctrl-C is obeyed.
-    fn wait(&self, py: Python<'_>, millis: u64, what: fn(&Exporter, Duration) -> bool) -> PyResult<bool> {
-        let exporters: Vec<Exporter> = self.sinks.iter().filter_map(Sink::exporter).cloned().collect();
-        crate::wait::for_all(py, exporters, Duration::from_millis(millis), what)
+    fn wait(&self, py: Python<'_>, millis: u64, what: Wait) -> PyResult<bool> {
+        let exporters: Vec<&Exporter> = self.sinks.iter().filter_map(Sink::exporter).collect();
+        what.for_all(py, &exporters, Duration::from_millis(millis))
+    }
+
+    /// Counts a span that ended in another process than it began in.
+    pub(crate) fn count_forked(&self) {
+        for exporter in self.sinks.iter().filter_map(Sink::exporter) {
+            exporter.count_lost(delivery::Reason::Forked, 1);
+        }
     }
 }
 

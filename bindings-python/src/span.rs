@@ -304,13 +304,18 @@ impl SpanBase {
     #[pyo3(signature = (end_time=None))]
     fn end(slf: &Bound<'_, Self>, end_time: Option<u64>) -> PyResult<()> {
         let span = slf.get();
-        if span._stop(end_time) && span.generation == fork::generation() {
-            let core = span.core.get();
-            if core.has_processor() {
-                core.on_end(slf.as_any());
-            }
-            span.deliver(slf.py());
+        if !span._stop(end_time) {
+            return Ok(());
         }
+        let core = span.core.get();
+        if span.generation != fork::generation() {
+            core.count_forked();
+            return Ok(());
+        }
+        if core.has_processor() {
+            core.on_end(slf.as_any());
+        }
+        span.deliver(slf.py());
         Ok(())
     }
 

@@ -1,61 +1,52 @@
 //! Waiting for delivery from Python.
 
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use tracebaton_export::Exporter;
 
-/// How often signals are looked at.
-const SLICE: Duration = Duration::from_millis(50);
-/// What is short enough to be waited for without looking.
-const SHORT: Duration = Duration::from_millis(60);
+/// What is waited for.
+#[derive(Clone, Copy)]
+pub(crate) enum Wait {
+    Flush,
+    Shutdown,
+}
 
-/// Does `what` to every exporter at the same time, each with all of the time there is. True only if it is true for all.
-///
-/// The interpreter's lock is released meanwhile. A signal's handler runs at once, and ends the wait if it raises, as
-/// Ctrl-C does.
-pub(crate) fn for_all(
-    py: Python<'_>,
-    exporters: Vec<Exporter>,
-    time: Duration,
-    what: fn(&Exporter, Duration) -> bool,
-) -> PyResult<bool> {
-    if exporters.is_empty() {
-        return Ok(true);
-    }
-    if let [exporter] = exporters.as_slice()
-        && time <= SHORT
-    {
-        return Ok(py.detach(|| what(exporter, time)));
-    }
-    let deadline = Instant::now() + time;
-    let count = exporters.len();
-    let (done, outcomes) = mpsc::channel();
-    for exporter in exporters {
-        let done = done.clone();
-        let waiting = thread::Builder::new().name("tracebaton-flush".to_owned()).spawn(move || {
-            let _ = done.send(what(&exporter, deadline.saturating_duration_since(Instant::now())));
-        });
-        if waiting.is_err() {
-            return Ok(false);
+impl Wait {
+    fn on(self, exporter: &Exporter, time: Duration, go_on: &mut dyn FnMut() -> bool) -> bool {
+        match self {
+            Self::Flush => exporter.flush_while(time, go_on),
+            Self::Shutdown => exporter.shutdown_while(time, go_on),
         }
     }
-    drop(done);
-    // A receiver belongs to one thread at a time.
-    let outcomes = Mutex::new(outcomes);
-    let next = || outcomes.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(SLICE);
-    let mut all = true;
-    for _ in 0..count {
-        let outcome = loop {
-            match py.detach(next) {
-                Ok(outcome) => break outcome,
-                Err(mpsc::RecvTimeoutError::Disconnected) => break false,
-                Err(mpsc::RecvTimeoutError::Timeout) => py.check_signals()?,
-            }
-        };
-        all &= outcome;
+
+    /// Waits for all exporters at the same time, each with all of the time there is. True only if it is true for all.
+    ///
+    /// The interpreter's lock is released meanwhile. A signal's handler runs at once, and ends the wait if it raises, as
+    /// Ctrl-C does.
+    pub(crate) fn for_all(self, py: Python<'_>, exporters: &[&Exporter], time: Duration) -> PyResult<bool> {
+        let Some((first, others)) = exporters.split_first() else { return Ok(true) };
+        let mut raised = None;
+        let interrupted = AtomicBool::new(false);
+        let done = py.detach(|| {
+            thread::scope(|scope| {
+                let others: Vec<_> = others
+                    .iter()
+                    .map(|other| scope.spawn(|| self.on(other, time, &mut || !interrupted.load(Ordering::Relaxed))))
+                    .collect();
+                let mut done = self.on(first, time, &mut || {
+                    raised = Python::attach(|py| py.check_signals()).err();
+                    raised.is_none()
+                });
+                interrupted.store(raised.is_some(), Ordering::Relaxed);
+                for other in others {
+                    done &= other.join().unwrap_or(false);
+                }
+                done
+            })
+        });
+        raised.map_or(Ok(done), Err)
     }
-    Ok(all)
 }

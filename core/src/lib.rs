@@ -8,7 +8,7 @@
 #![warn(clippy::indexing_slicing, clippy::string_slice, clippy::arithmetic_side_effects)]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "http", feature = "opentelemetry"))]
 extern crate std;
 
 pub mod baggage;
@@ -21,6 +21,8 @@ pub mod extract;
 pub mod flatten;
 pub mod id;
 pub mod inject;
+#[cfg(any(feature = "http", feature = "json", feature = "opentelemetry", feature = "uuid"))]
+pub mod interop;
 pub mod limits;
 pub mod otlp;
 mod percent;
@@ -44,8 +46,15 @@ pub use context::SpanContext;
 pub use extract::{Inbound, extract};
 pub use id::{SpanId, TraceFlags, TraceId};
 pub use inject::{Outbound, inject};
+#[cfg(feature = "opentelemetry")]
+pub use interop::opentelemetry::TracebatonPropagator;
 pub use policy::Policy;
 pub use record::SpanRecord;
 pub use scope::Scope;
 pub use tracestate::TraceState;
 pub use value::Value;
+
+/// The examples of the crate's README, compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

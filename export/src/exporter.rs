@@ -56,13 +56,13 @@ impl Exporter {
         reporter: Option<Reporter>,
     ) -> Result<Self, Invalid> {
         destination.check()?;
-        let mut registry = worker::registry();
-        let worker = registry.worker(&destination);
+        let mut table = worker::table();
+        let worker = table.worker(&destination);
         let queue =
             Arc::new(Queue::new(fork::generation(), config.clone(), resource, Arc::clone(&worker), reporter.clone()));
         worker.add(&queue);
         let inner = Arc::new(Inner { destination, config, resource: resource.to_vec(), reporter, queue });
-        registry.add_exporter(&inner);
+        table.add_exporter(&inner);
         Ok(Self { inner })
     }
 
@@ -146,7 +146,7 @@ impl Inner {
 
     /// Makes the queue of a forked child, with the same destination and configuration, and nothing in it.
     #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
-    pub(crate) fn renew(&self, registry: &mut worker::Registry, generation: u32) {
+    pub(crate) fn renew(&self, table: &mut worker::Table, generation: u32) {
         let mut last = &self.queue;
         // Dropping these would touch locks and threads that only the parent has.
         std::mem::forget(Arc::clone(last));
@@ -154,7 +154,7 @@ impl Inner {
             last = next;
             std::mem::forget(Arc::clone(last));
         }
-        let worker = registry.worker(&self.destination);
+        let worker = table.worker(&self.destination);
         let (config, reporter) = (self.config.clone(), self.reporter.clone());
         let queue = Arc::new(Queue::new(generation, config, &self.resource, Arc::clone(&worker), reporter));
         worker.add(&queue);

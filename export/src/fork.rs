@@ -23,69 +23,53 @@ pub use unix::{after_in_child, after_in_parent, before};
 mod unix {
     use std::cell::RefCell;
     use std::sync::atomic::Ordering;
-    use std::sync::{Arc, MutexGuard, Weak};
+    use std::sync::{Arc, Weak};
     use std::time::Duration;
 
     use super::GENERATION;
     use crate::clock;
-    use crate::worker::{self, Registry, Worker};
+    use crate::exporter::Inner;
+    use crate::worker::{self, Worker};
 
     /// How long a fork waits for requests in flight.
     const PATIENCE: Duration = Duration::from_millis(100);
 
-    struct Held {
-        registry: MutexGuard<'static, Registry>,
+    /// What `before` leaves for `after_*`, which run on the same thread. No lock is held in between: a thread that waited
+    /// for it could have what the forking thread needs, such as Python's lock.
+    #[derive(Default)]
+    struct Before {
         workers: Vec<Arc<Worker>>,
+        exporters: Vec<Weak<Inner>>,
     }
 
     thread_local! {
-        /// What `before` leaves for `after_*`, which run on the same thread. Holding the table's lock in between is
-        /// what makes it usable in the child.
-        static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+        static BEFORE: RefCell<Before> = RefCell::default();
     }
 
     /// Before `fork`: ends the threads that are idle. One in a request is waited for, 100 ms in all; then `fork` has to
     /// go on with it. Must be followed by [`after_in_parent`] or [`after_in_child`] on the same thread.
     pub fn before() {
-        if HELD.with_borrow(Option::is_some) {
-            return;
-        }
-        let registry = worker::registry();
-        let workers: Vec<_> = registry.workers.iter().filter_map(Weak::upgrade).collect();
+        let table = worker::table();
+        let (workers, exporters) = (table.workers(), table.exporters());
+        drop(table);
         workers.iter().for_each(|worker| worker.park());
         let deadline = clock::deadline(PATIENCE);
         workers.iter().for_each(|worker| worker.join(deadline));
-        HELD.set(Some(Held { registry, workers }));
+        BEFORE.set(Before { workers, exporters });
     }
 
     /// After `fork` in the parent, also if it failed: threads start again where there is something to do.
     pub fn after_in_parent() {
-        let Some(Held { registry, workers }) = HELD.take() else { return };
-        drop(registry);
-        workers.iter().for_each(|worker| worker.unpark());
+        BEFORE.take().workers.iter().for_each(|worker| worker.unpark());
     }
 
     /// After `fork` in the child: leaks what was inherited and makes new queues.
     pub fn after_in_child() {
-        let generation = GENERATION.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        let mut registry = match HELD.take() {
-            Some(Held { registry, workers }) => {
-                std::mem::forget(workers);
-                registry
-            }
-            // Nobody called `before`. Exporters stay without a queue if another thread had the table just then.
-            None => match worker::try_registry() {
-                Some(registry) => registry,
-                None => return,
-            },
-        };
-        // Those that were upgraded just now are leaked; others are leaked with the queues that refer to them.
-        registry.workers.clear();
-        let exporters: Vec<_> = registry.exporters.iter().filter_map(Weak::upgrade).collect();
-        for exporter in &exporters {
-            exporter.renew(&mut registry, generation);
-        }
-        // Dropping an exporter locks the table nowhere, but its lock need not be held for that either.
-        drop(registry);
+        let Before { workers, exporters } = BEFORE.take();
+        // Dropping the last reference to one would touch its lock and thread.
+        std::mem::forget(workers);
+        let generation = super::generation().wrapping_add(1);
+        worker::renew(generation, exporters);
+        GENERATION.store(generation, Ordering::Relaxed);
     }
 }

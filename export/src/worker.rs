@@ -1,6 +1,7 @@
 //! The thread of a destination, and the table of all of them.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -9,29 +10,64 @@ use ureq::Proxy;
 use crate::clock;
 use crate::destination::Destination;
 use crate::exporter::Inner;
+use crate::fork;
 use crate::http::{self, Client};
 use crate::queue::{Queue, Step, lock, wait};
 
 /// Every destination and every exporter of this process.
-pub(crate) struct Registry {
-    pub(crate) workers: Vec<Weak<Worker>>,
-    pub(crate) exporters: Vec<Weak<Inner>>,
+pub(crate) struct Table {
+    workers: Vec<Weak<Worker>>,
+    exporters: Vec<Weak<Inner>>,
 }
 
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry { workers: Vec::new(), exporters: Vec::new() });
-
-/// The table. It is locked while exporters are made and during `fork`, never on the way of a span.
-pub(crate) fn registry() -> MutexGuard<'static, Registry> {
-    lock(&REGISTRY)
-}
-
-/// The same, if nobody has it locked: after a fork that nobody announced, who had it may not exist any more.
-#[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
-pub(crate) fn try_registry() -> Option<MutexGuard<'static, Registry>> {
-    REGISTRY.try_lock().ok()
+/// The table of one process, and that of a forked child: a child gets its own, since it cannot know whether a thread
+/// that it does not have holds the lock of the one it inherited.
+struct Registry {
+    generation: u32,
+    table: Mutex<Table>,
+    next: OnceLock<Box<Registry>>,
 }
 
 impl Registry {
+    const fn new(generation: u32) -> Self {
+        let table = Mutex::new(Table { workers: Vec::new(), exporters: Vec::new() });
+        Self { generation, table, next: OnceLock::new() }
+    }
+
+    fn current() -> &'static Self {
+        let generation = fork::generation();
+        let mut registry = &FIRST;
+        while registry.generation != generation {
+            let Some(next) = registry.next.get() else { break };
+            registry = next;
+        }
+        registry
+    }
+}
+
+static FIRST: Registry = Registry::new(0);
+
+/// The table of this process. It is locked while exporters are made, never on the way of a span.
+pub(crate) fn table() -> MutexGuard<'static, Table> {
+    lock(&Registry::current().table)
+}
+
+/// In a forked child: a new table, with a new queue for each exporter of the old one or, if that is locked, of those
+/// that were seen before the fork.
+#[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
+pub(crate) fn renew(generation: u32, seen: Vec<Weak<Inner>>) {
+    let old = Registry::current();
+    let exporters = old.table.try_lock().map_or(seen, |table| table.exporters.clone());
+    // Nobody else sets it: a child has one thread at first.
+    let new = old.next.get_or_init(|| Box::new(Registry::new(generation)));
+    let mut table = lock(&new.table);
+    for exporter in exporters.iter().filter_map(Weak::upgrade) {
+        exporter.renew(&mut table, generation);
+        table.add_exporter(&exporter);
+    }
+}
+
+impl Table {
     /// The worker for this destination: the one that exists or a new one.
     pub(crate) fn worker(&mut self, destination: &Destination) -> Arc<Worker> {
         self.workers.retain(|worker| worker.strong_count() != 0);
@@ -50,6 +86,16 @@ impl Registry {
             self.workers.push(Arc::downgrade(&worker));
             worker
         })
+    }
+
+    #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
+    pub(crate) fn workers(&self) -> Vec<Arc<Worker>> {
+        self.workers.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
+    pub(crate) fn exporters(&self) -> Vec<Weak<Inner>> {
+        self.exporters.clone()
     }
 
     pub(crate) fn add_exporter(&mut self, exporter: &Arc<Inner>) {
@@ -120,8 +166,15 @@ impl Worker {
 
     fn start(&self, state: &mut State) {
         let Some(worker) = self.this.upgrade() else { return };
+        let run = move || {
+            // After a panic, which nothing here should cause, the next wake starts another thread.
+            if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                lock(&worker.state).running = false;
+                worker.ended.notify_all();
+            }
+        };
         // Where no thread can be had, the spans wait, and the next wake tries again.
-        if let Ok(thread) = thread::Builder::new().name("tracebaton-export".into()).spawn(move || worker.run()) {
+        if let Ok(thread) = thread::Builder::new().name("tracebaton-export".into()).spawn(run) {
             state.thread = Some(thread);
             state.running = true;
         }
@@ -171,7 +224,7 @@ impl Worker {
             let mut state = lock(&self.state);
             while !state.woken && !state.parked && !state.queues.is_empty() {
                 state = match until.map(clock::until) {
-                    None => self.wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner),
+                    None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
                     Some(time) if time.is_zero() => break,
                     Some(time) => wait(&self.wake, state, time),
                 };

@@ -134,6 +134,12 @@ mod unix {
                 recorded
             };
             let threads = [scope.spawn(work), scope.spawn(work)];
+            // The table of exporters is locked at any moment, too.
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    drop(new(&server, config()));
+                }
+            });
             for _ in 0..FORKS {
                 let code = forked(|| {
                     record(&exporter, "child");

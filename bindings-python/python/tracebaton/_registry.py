@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 import weakref
@@ -46,6 +47,7 @@ def register(tracer: Tracer) -> None:
         _tracers.add(tracer)
         if _first is None:
             _first = tracer
+    _multiprocessing.watch()
 
 
 def forget(tracer: Tracer) -> None:
@@ -112,16 +114,46 @@ def flush(tracer: Any = None, timeout_millis: float = 30_000) -> bool:
     return all(outcomes)
 
 
-@atexit.register
-def _at_exit() -> None:
+def _deliver_at_exit() -> None:
     deadline = time.monotonic() + EXIT_SECONDS
     for tracer in list(_tracers):
         tracer._core.shutdown(int(max(0.0, deadline - time.monotonic()) * 1000))
 
 
+atexit.register(_deliver_at_exit)
+
+
+class _Multiprocessing:
+    """Children of `multiprocessing` end without `atexit`: they run finalizers of their own, of which those inherited
+    from the parent are cleared first."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+
+    def watch(self) -> None:
+        """Has the spans of this process delivered at its end, and those of its children at theirs."""
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None and self._pid != os.getpid():
+            self._pid = os.getpid()
+            util.Finalize(None, _deliver_at_exit, exitpriority=-100)
+            util.register_after_fork(self, type(self)._watch_again)
+
+    def _watch_again(self) -> None:
+        self._pid = 0
+        self.watch()
+
+
+_multiprocessing = _Multiprocessing()
+
+
+def _before_fork() -> None:
+    _multiprocessing.watch()
+    _native.before_fork()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_native.before_fork,
+        before=_before_fork,
         after_in_parent=_native.after_fork_in_parent,
         after_in_child=_native.after_fork_in_child,
     )

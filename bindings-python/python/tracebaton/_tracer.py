@@ -130,7 +130,7 @@ class Tracer(_registry.Registered):
             given["exporter"] = [given["exporter"]]
         if isinstance(given.get("otlp_headers"), Mapping):
             given["otlp_headers"] = list(given["otlp_headers"].items())
-        for name, flag in (("redact", redact), ("capture", capture), ("set_global", set_global or False)):
+        for name, flag in (("redact", redact), ("capture", capture), ("set_global", False if set_global is None else set_global)):
             if not isinstance(flag, bool):
                 raise TypeError(f"{name} must be a bool, not {type(flag).__name__}")
         given.setdefault("default_session_name", _program_name())

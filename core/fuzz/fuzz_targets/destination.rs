@@ -1,0 +1,65 @@
+//! Whoever may be sent baggage is local however a browser's URL parser reads the URL, and a page sends to itself only.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tracebaton::Policy;
+use url::{Host, Url};
+
+fn is_local(host: &Host<&str>) -> bool {
+    let v4 = |address: std::net::Ipv4Addr| {
+        let [a, b, ..] = address.octets();
+        matches!((a, b), (127 | 10, _) | (172, 16..=31) | (192, 168) | (169, 254)) || address.is_unspecified()
+    };
+    match host {
+        Host::Ipv4(address) => v4(*address),
+        Host::Ipv6(address) => match address.to_ipv4_mapped() {
+            Some(mapped) => v4(mapped),
+            None => {
+                let first = address.segments()[0];
+                address.is_loopback()
+                    || address.is_unspecified()
+                    || first & 0xfe00 == 0xfc00
+                    || first & 0xffc0 == 0xfe80
+            }
+        },
+        Host::Domain(name) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            !name.contains('.') || ["localhost", "internal", "local", "svc"].contains(&name.rsplit('.').next().unwrap())
+        }
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let policy = Policy::default();
+    let allowed = policy.destination(text);
+    assert!(allowed.trace);
+    for read_as in [text.to_owned(), format!("http:{text}"), format!("http://{text}")] {
+        let Ok(url) = Url::parse(&read_as) else { continue };
+        // "agent:5003" is a URL of the scheme "agent" and has no host.
+        if let (true, Some(host), "http" | "https" | "ws" | "wss") = (allowed.baggage, url.host(), url.scheme()) {
+            assert!(is_local(&host), "{read_as:?} is read as {host:?}");
+        }
+    }
+    // A listed host is the host that is listed.
+    let listed = Policy { propagate_to: vec!["api.example.com".into(), "*.example.org".into()], ..Policy::default() };
+    if listed.destination(text).baggage && !allowed.baggage {
+        if let Ok(url) = Url::parse(text) {
+            if let ("http" | "https", Some(Host::Domain(name))) = (url.scheme(), url.host()) {
+                let name = name.strip_suffix('.').unwrap_or(name);
+                assert!(name == "api.example.com" || name.ends_with(".example.org"), "{name}");
+            }
+        }
+    }
+    let page = Url::parse("https://app.example.com/chat/room?x=1").unwrap();
+    if policy.destination_from_page(text, "https://app.example.com").baggage {
+        if let Ok(target) = page.join(text) {
+            assert_eq!(target.origin(), page.origin(), "{text:?}");
+        }
+    }
+    // Entries of propagate_to are anything, too.
+    let odd = Policy { propagate_to: vec![text.to_owned()], ..Policy::default() };
+    if !Policy::is_pattern(text) {
+        assert!(!odd.destination("https://other.example.net/").baggage);
+    }
+});

@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Writes seeds/<target>/ from tests/vectors: one input for each case, in the form that the target reads.
+
+`run.sh --minimise` then leaves only those that reach something that no other reaches.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+HERE = Path(__file__).parent
+VECTORS = HERE.parent.parent / "tests" / "vectors"
+END = b"\xff"  # what ends a part of an input: see fuzz_targets/lines.rs
+
+
+def written_out(node: object) -> object:
+    """A node of a vector file with `$text`, `$join` and `$list` written out."""
+    if isinstance(node, list):
+        return [written_out(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    node = {key: written_out(value) for key, value in node.items()}
+    if "$text" in node or "$list" in node:
+        item, count = node.get("$text") or node["$list"]
+        return item * count if "$text" in node else [item] * count
+    return "".join(node["$join"]) if "$join" in node else node
+
+
+def cases(name: str) -> list[dict]:
+    return [written_out(case) for case in json.loads((VECTORS / f"{name}.json").read_text())["cases"]]
+
+
+def header(text: str) -> bytes:
+    """The octets of a header value: each code point is one."""
+    return text.encode("latin-1")
+
+
+def lines(*parts: object) -> bytes:
+    return END.join(part if isinstance(part, bytes) else str(part or "").encode() for part in parts)
+
+
+def traceparent() -> list[bytes]:
+    return [lines(*map(header, case["input"]["headers"])) for case in cases("traceparent")]
+
+
+def tracestate() -> list[bytes]:
+    def one(case: dict) -> bytes:
+        inserted = [step["insert"] for step in case["input"].get("steps", []) if "insert" in step] or [["k", "v"]]
+        return lines(*map(header, case["input"]["headers"]), *map(header, inserted[0]))
+
+    return [one(case) for case in cases("tracestate")]
+
+
+def baggage() -> list[bytes]:
+    inputs = [case["input"] for case in cases("baggage")]
+    return [bytes([180, 255]) + lines(*map(header, one["headers"])) for one in inputs if "headers" in one]
+
+
+def percent() -> list[bytes]:
+    members = [member for case in cases("baggage") for member in case["expected"].get("members", [])]
+    return [member["raw_value"].encode() for member in members] + [member["value"].encode() for member in members]
+
+
+def policy_bits(policy: dict) -> int:
+    mode = {"continue": 0, "restart": 2, "ignore": 3}[policy.get("inbound", "continue")]
+    session, project = policy.get("accept_session", True), policy.get("accept_project", True)
+    caps = 16 * ("max_members" in policy) + 32 * ("max_bytes" in policy)
+    return mode + 4 * (not session) + 8 * (not project) + caps
+
+
+def extract() -> list[bytes]:
+    def one(given: dict) -> bytes:
+        pairs = [header(name) + b":" + header(value) for name, value in given["carrier"]]
+        return bytes([policy_bits(given.get("policy", {}))]) + lines(*pairs)
+
+    return [one(case["input"]) for case in cases("extract") if isinstance(case["input"]["carrier"], list)]
+
+
+def inject() -> list[bytes]:
+    def one(given: dict) -> bytes:
+        span = given.get("span") or {}
+        parent = f"00-{span['trace_id']}-{span['span_id']}-{span.get('flags', 0):02x}" if span else ""
+        carried = [value for name, value in given.get("carrier", []) if name.lower() == "baggage"]
+        entries = [part for entry in given.get("application", []) for part in (entry + [""])[:3]]
+        inbound = given.get("inbound") or ""
+        inbound = inbound if isinstance(inbound, str) else ",".join(inbound)
+        own = [given.get(name) for name in ("session", "project", "source")]
+        return lines(*own, parent, span.get("tracestate"), header(inbound), header(",".join(carried)), *entries)
+
+    return [one(case["input"]) for case in cases("inject")]
+
+
+def destination() -> list[bytes]:
+    return [case["input"]["to"].encode() for case in cases("policy") if "to" in case["input"]]
+
+
+def settings() -> list[bytes]:
+    def one(case: dict) -> bytes:
+        def flat(value: object) -> str:
+            if isinstance(value, dict):
+                return ",".join(f"{key}={item}" for key, item in value.items())
+            return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+        given = {**case.get("arguments", {}), **case.get("environment", {})}
+        return lines(*(f"{name}={flat(value)}".encode() for name, value in given.items()))
+
+    return [one(case) for case in cases("settings")]
+
+
+def otlp() -> list[bytes]:
+    return [bytes.fromhex(case["input"]["span"]) for case in cases("otlp_json") if "span" in case["input"]]
+
+
+def main() -> None:
+    shutil.rmtree(HERE / "seeds", ignore_errors=True)
+    for target in (traceparent, tracestate, baggage, percent, extract, inject, destination, settings, otlp):
+        folder = HERE / "seeds" / target.__name__
+        folder.mkdir(parents=True)
+        inputs = {one for one in target() if len(one) <= 4096}
+        for one in inputs:
+            (folder / hashlib.sha1(one).hexdigest()).write_bytes(one)
+        print(f"{target.__name__}: {len(inputs)}")
+
+
+if __name__ == "__main__":
+    main()
