@@ -100,11 +100,19 @@ fn each_entry<'py>(
         },
     };
     for pair in pairs.try_iter()?.take(MAX_ENTRIES) {
-        if let Ok((name, value)) = pair?.extract::<(Bound<'py, PyAny>, Bound<'py, PyAny>)>() {
+        if let Some((name, value)) = pair_of(&pair?) {
             f(name, value);
         }
     }
     Ok(())
+}
+
+/// Name and value, in a tuple or a list.
+fn pair_of<'py>(pair: &Bound<'py, PyAny>) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    if let Ok(list) = pair.cast::<PyList>() {
+        return if list.len() == 2 { Some((list.get_item(0).ok()?, list.get_item(1).ok()?)) } else { None };
+    }
+    pair.extract().ok()
 }
 
 /// Writes headers into a carrier, in place of what it has under any spelling of their names. False if it cannot be
@@ -117,6 +125,17 @@ pub(crate) fn write(carrier: &Bound<'_, PyAny>, headers: &Headers) -> PyResult<b
         return swallow(carrier.py(), write_list(list, headers)).map(|done| done.is_some());
     }
     swallow(carrier.py(), write_mapping(carrier, headers)).map(|done| done.unwrap_or(false))
+}
+
+/// Calls `change` with each header and its value, or none where the carrier must not keep one of its own.
+pub(crate) fn each(headers: &Headers, mut change: impl FnMut(Header, Option<&str>) -> PyResult<()>) -> PyResult<()> {
+    let mut outcome = Ok(());
+    headers.each(|header, value| {
+        if outcome.is_ok() {
+            outcome = change(header, value);
+        }
+    });
+    outcome
 }
 
 /// The names in a carrier, and how a header that is added is spelled there.
@@ -157,7 +176,7 @@ fn write_dict(dict: &Bound<'_, PyDict>, headers: &Headers) -> PyResult<()> {
         names.push(name);
     }
     let py = dict.py();
-    each_change(headers, |header, value| {
+    each(headers, |header, value| {
         for (_, name) in names.ours.iter().filter(|(it, _)| *it == header) {
             dict.del_item(name)?;
         }
@@ -175,13 +194,13 @@ fn write_list(list: &Bound<'_, PyList>, headers: &Headers) -> PyResult<()> {
     let py = list.py();
     let mut names = Names::default();
     for pair in list.iter() {
-        if let Ok(name) = pair.get_item(0) {
+        if let Some((name, _)) = pair_of(&pair) {
             names.push(name);
         }
     }
-    each_change(headers, |header, value| {
+    each(headers, |header, value| {
         for at in (0..list.len()).rev() {
-            let name = list.get_item(at)?.get_item(0).ok().and_then(Text::of);
+            let name = pair_of(&list.get_item(at)?).and_then(|(name, _)| Text::of(name));
             if name.is_some_and(|name| header_of(name.octets()) == Some(header)) {
                 list.del_item(at)?;
             }
@@ -205,7 +224,7 @@ fn write_mapping(carrier: &Bound<'_, PyAny>, headers: &Headers) -> PyResult<bool
     }
     let mut names = Names::default();
     each_entry(carrier, &mut |name, _| names.push(name))?;
-    each_change(headers, |header, value| {
+    each(headers, |header, value| {
         for (_, name) in names.ours.iter().filter(|(it, _)| *it == header) {
             // A second name in other letters may be the same entry.
             if carrier.contains(name)? {
@@ -215,16 +234,6 @@ fn write_mapping(carrier: &Bound<'_, PyAny>, headers: &Headers) -> PyResult<bool
         value.map_or(Ok(()), |value| carrier.set_item(header.spelled(names.spelling()), value))
     })?;
     Ok(true)
-}
-
-fn each_change(headers: &Headers, mut change: impl FnMut(Header, Option<&str>) -> PyResult<()>) -> PyResult<()> {
-    let mut outcome = Ok(());
-    headers.each(|header, value| {
-        if outcome.is_ok() {
-            outcome = change(header, value);
-        }
-    });
-    outcome
 }
 
 /// Turns an exception into nothing, unless it is one that ends programs.

@@ -158,6 +158,12 @@ impl Core {
         self.settings.test_mode
     }
 
+    /// What decides which traces are recorded, in words.
+    #[getter]
+    fn sampler(&self) -> String {
+        format!("{:?}", self.settings.sampler)
+    }
+
     /// The attributes of the resource.
     #[getter]
     fn resource<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -227,17 +233,21 @@ impl Core {
 
     /// What became of the spans so far: a dict.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let (mut queued, mut sent, mut retried, mut last_error) = (0, 0, 0, None);
+        let (mut queued, mut sent, mut retried, mut rejected, mut last_error) = (0, 0, 0, 0, None);
         let dropped = PyDict::new(py);
         for stats in self.sinks.iter().filter_map(Sink::stats) {
             queued += stats.queued;
             sent += stats.sent;
             retried += stats.retried;
             last_error = stats.last_error.or(last_error);
+            rejected += stats.rejected;
             for (reason, count) in stats.dropped.iter().filter(|(_, count)| *count > 0) {
                 let before: u64 = dropped.get_item(reason.as_str())?.map_or(Ok(0), |it| it.extract())?;
                 dropped.set_item(reason.as_str(), before + count)?;
             }
+        }
+        if rejected > 0 {
+            dropped.set_item("rejected", rejected)?;
         }
         let inbound_dropped = PyDict::new(py);
         for rule in Rule::ALL {
@@ -338,16 +348,28 @@ impl Core {
     }
 
     fn wait(&self, py: Python<'_>, millis: u64, what: Wait) -> PyResult<bool> {
-        let exporters: Vec<&Exporter> = self.sinks.iter().filter_map(Sink::exporter).collect();
+        let exporters: Vec<&Exporter> = self.exporters().collect();
         what.for_all(py, &exporters, Duration::from_millis(millis))
+    }
+
+    fn exporters(&self) -> impl Iterator<Item = &Exporter> {
+        self.sinks.iter().filter_map(Sink::exporter)
     }
 
     /// Counts a span that ended in another process than it began in.
     pub(crate) fn count_forked(&self) {
-        for exporter in self.sinks.iter().filter_map(Sink::exporter) {
+        for exporter in self.exporters() {
             exporter.count_lost(delivery::Reason::Forked, 1);
         }
     }
+}
+
+/// Flushes, or shuts down, the exporters of several tracers at the same time.
+#[pyfunction]
+pub(crate) fn deliver_all(py: Python<'_>, cores: Vec<Py<Core>>, timeout_millis: u64, shutdown: bool) -> PyResult<bool> {
+    let exporters: Vec<&Exporter> = cores.iter().flat_map(|core| core.get().exporters()).collect();
+    let what = if shutdown { Wait::Shutdown } else { Wait::Flush };
+    what.for_all(py, &exporters, Duration::from_millis(timeout_millis))
 }
 
 /// Encodes the routing attributes of a session.

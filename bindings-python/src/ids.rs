@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 
+use pyo3::prelude::*;
 use tracebaton::id::{SpanId, TraceId};
 use tracebaton_export::fork;
 
@@ -54,4 +55,16 @@ pub(crate) fn span_id() -> SpanId {
 /// A UUID of version 4, as text: a session id.
 pub(crate) fn uuid4() -> String {
     uuid::Builder::from_random_bytes(random()).into_uuid().to_string()
+}
+
+/// A new trace id, as a number.
+#[pyfunction]
+pub(crate) fn new_trace_id() -> u128 {
+    u128::from_be_bytes(trace_id().to_bytes())
+}
+
+/// A new span id, as a number.
+#[pyfunction]
+pub(crate) fn new_span_id() -> u64 {
+    u64::from_be_bytes(span_id().to_bytes())
 }

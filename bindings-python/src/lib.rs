@@ -31,9 +31,11 @@ mod native {
     }
 
     #[pymodule_export]
-    use super::core::{Core, Instrumentation};
+    use super::core::{Core, Instrumentation, deliver_all};
     #[pymodule_export]
     use super::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
+    #[pymodule_export]
+    use super::ids::{new_span_id, new_trace_id};
     #[pymodule_export]
     use super::policy::Policy;
     #[pymodule_export]

@@ -47,6 +47,15 @@ impl<'py> Parent<'py> {
         }
     }
 
+    /// The context that goes on the wire for this parent's tracer.
+    pub(crate) fn into_context(self) -> Option<SpanContext> {
+        match self {
+            Self::None => None,
+            Self::Own(span) => Some(span.get().context.clone()),
+            Self::Other(context) => Some(context),
+        }
+    }
+
     pub(crate) fn trace_id(&self) -> Option<TraceId> {
         self.context().map(|context| context.trace_id)
     }

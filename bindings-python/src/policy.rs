@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyBool, PyString, PyTuple};
 use tracebaton::policy::{InboundMode, Policy as CorePolicy};
 
 use crate::value::type_name;
@@ -51,7 +51,8 @@ impl Policy {
             [("max_members", max_members, &mut inner.max_members), ("max_bytes", max_bytes, &mut inner.max_bytes)]
         {
             if let Some(value) = value {
-                *target = value.extract().map_err(|_| wrong(name, "a number that is not negative", value))?;
+                let number = value.extract().ok().filter(|_| !value.is_instance_of::<PyBool>());
+                *target = number.ok_or_else(|| wrong(name, "a number that is not negative", value))?;
             }
         }
         for (name, value, target) in [

@@ -11,7 +11,7 @@ use tracebaton::policy::{Allowed, Policy as CorePolicy};
 
 use crate::carrier::{self, Found, entries, swallow};
 use crate::core::Core;
-use crate::parent::{context_of, unwrapped};
+use crate::parent::{Parent, context_of, unwrapped};
 use crate::policy::Policy;
 use crate::remote::{RemoteBase, remote_span};
 use crate::report;
@@ -151,11 +151,12 @@ pub(crate) fn inject(
     let types = types::get(py)?;
     let core = core.map(Bound::get).filter(|core| core.enabled());
     let policy = core.map_or(&DEFAULT_POLICY, |core| &core.policy);
-    let allowed = url.map_or(Allowed { trace: true, baggage: true }, |url| policy.destination(url));
+    let allowed = url.map_or(Allowed::ALL, |url| policy.destination(url));
 
     let current = context.get_item(&types.span_key)?;
-    let span = match &current {
-        Some(span) if allowed.trace => swallow(py, context_of(span))?.flatten(),
+    let span = match (&current, core) {
+        (Some(span), Some(core)) => swallow(py, Parent::of(span, core.id))?.and_then(Parent::into_context),
+        (Some(span), None) => swallow(py, context_of(span))?.flatten(),
         _ => None,
     };
     let scope = match scope_of(context, types)? {
@@ -198,27 +199,19 @@ pub(crate) fn inject(
         application: &application,
         inbound: untouched.as_ref().or(came_in),
         policy: Some(policy),
+        allowed,
     };
 
     if let Some(setter) = setter {
-        let headers = compose(&outbound, &[]);
-        headers.each(|header, value| {
-            if let Some(value) = value
-                && (header != Header::Baggage || allowed.baggage)
-            {
-                let _ = setter.call_method1(pyo3::intern!(py, "set"), (carrier, header.name(), value));
-            }
+        return carrier::each(&compose(&outbound, &[]), |header, value| {
+            let Some(value) = value else { return Ok(()) };
+            let arguments = (carrier, header.name(), value);
+            swallow(py, setter.call_method1(pyo3::intern!(py, "set"), arguments)).map(|_| ())
         });
-        return Ok(());
     }
     let found = Found::read(carrier)?;
-    let collected = found.collected();
-    let existing: Vec<&[u8]> = collected.values(Header::Baggage).collect();
-    let mut headers = compose(&outbound, &existing);
-    if !allowed.baggage {
-        headers.baggage = None;
-    }
-    if !carrier::write(carrier, &headers)? {
+    let existing: Vec<&[u8]> = found.collected().values(Header::Baggage).collect();
+    if !carrier::write(carrier, &compose(&outbound, &existing))? {
         report::warn("inject: the carrier cannot be written; it stays as it is");
     }
     Ok(())

@@ -20,7 +20,7 @@ use crate::core::{Core, Instrumentation, Routings};
 use crate::parent::Parent;
 use crate::scope::Scope;
 use crate::span_context;
-use crate::value::{attribute, kept, string, text_of, to_python, type_name};
+use crate::value::{attribute, is_mapping, kept, string, text_of, to_python, type_name};
 use crate::{ids, types};
 
 /// A span that is being recorded, or that could be: one that is not sampled has its context and nothing else.
@@ -58,6 +58,17 @@ struct State {
     dropped_events: u32,
     dropped_links: u32,
     end_ns: Option<u64>,
+}
+
+/// What became of an attribute.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Put {
+    /// It is in its collection.
+    There,
+    /// There was no value to put.
+    Nothing,
+    /// There was no room, or its key is no text.
+    Dropped,
 }
 
 struct Event {
@@ -177,28 +188,24 @@ impl SpanBase {
 
     /// Sets an attribute. `None` is not kept; a key that is no text is counted as dropped.
     fn set_attribute(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.is_recording() {
-            let dropped = self.put(self.attributes.bind(py), self.core.get().limits.attributes, key, value)?;
-            if dropped {
-                self.state().dropped_attributes += 1;
-            }
+        self._set(py, key, value).map(|_| ())
+    }
+
+    /// Sets an attribute; whether it is there now.
+    fn _set(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if !self.is_recording() {
+            return Ok(false);
         }
-        Ok(())
+        let put = self.put(self.attributes.bind(py), self.core.get().limits.attributes, key, value)?;
+        if put == Put::Dropped {
+            self.state().dropped_attributes += 1;
+        }
+        Ok(put == Put::There)
     }
 
     /// Sets several attributes, given as a mapping.
     fn set_attributes(&self, py: Python<'_>, attributes: &Bound<'_, PyAny>) -> PyResult<()> {
-        if let Ok(attributes) = attributes.cast::<PyDict>() {
-            for (key, value) in attributes.iter() {
-                self.set_attribute(py, &key, &value)?;
-            }
-        } else {
-            for pair in attributes.cast::<PyMapping>().map_err(|_| not_a_mapping(attributes))?.items()?.iter() {
-                let (key, value) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
-                self.set_attribute(py, &key, &value)?;
-            }
-        }
-        Ok(())
+        each_attribute(attributes, |key, value| self.set_attribute(py, key, value))
     }
 
     /// Adds an event. The time is in nanoseconds since 1970; now unless given.
@@ -479,24 +486,24 @@ impl SpanBase {
         Ok(())
     }
 
-    /// Puts an attribute into a collection; whether it was dropped.
+    /// Puts an attribute into a collection.
     fn put(
         &self,
         target: &Bound<'_, PyDict>,
         limit: usize,
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
-        let Ok(text) = key.cast::<PyString>() else { return Ok(true) };
-        let Some(value) = kept(value)? else { return Ok(false) };
+    ) -> PyResult<Put> {
+        let Ok(text) = key.cast::<PyString>() else { return Ok(Put::Dropped) };
+        let Some(value) = kept(value)? else { return Ok(Put::Nothing) };
         if target.len() >= limit && !target.contains(key)? {
             let text = string(text);
             if RoutingKey::of(&text).is_none() && text != EVENT_TYPE {
-                return Ok(true);
+                return Ok(Put::Dropped);
             }
         }
         target.set_item(key, value)?;
-        Ok(false)
+        Ok(Put::There)
     }
 
     /// The attributes of an event or link, copied.
@@ -507,13 +514,12 @@ impl SpanBase {
         limit: usize,
     ) -> PyResult<Option<Py<PyDict>>> {
         let Some(attributes) = attributes.filter(|it| !it.is_none()) else { return Ok(None) };
-        let mapping = attributes.cast::<PyMapping>().map_err(|_| not_a_mapping(attributes))?;
         let out = PyDict::new(py);
         let mut dropped = 0;
-        for pair in mapping.items()?.iter() {
-            let (key, value) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
-            dropped += u32::from(self.put(&out, limit, &key, &value)?);
-        }
+        each_attribute(attributes, |key, value| {
+            dropped += u32::from(self.put(&out, limit, key, value)? == Put::Dropped);
+            Ok(())
+        })?;
         self.state().dropped_attributes += dropped;
         Ok(if out.is_empty() { None } else { Some(out.unbind()) })
     }
@@ -580,6 +586,20 @@ fn name_of(name: &Bound<'_, PyAny>) -> String {
     text_of(name)
 }
 
-fn not_a_mapping(value: &Bound<'_, PyAny>) -> PyErr {
-    PyTypeError::new_err(format!("attributes must be a mapping, not {}", type_name(value)))
+/// Calls `f` with each attribute of a mapping.
+fn each_attribute<'py>(
+    attributes: &Bound<'py, PyAny>,
+    mut f: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<()>,
+) -> PyResult<()> {
+    if let Ok(attributes) = attributes.cast::<PyDict>() {
+        return attributes.iter().try_for_each(|(key, value)| f(&key, &value));
+    }
+    if !is_mapping(attributes) {
+        return Err(PyTypeError::new_err(format!("attributes must be a mapping, not {}", type_name(attributes))));
+    }
+    for pair in attributes.cast::<PyMapping>()?.items()?.iter() {
+        let (key, value) = pair.extract::<(Bound<'py, PyAny>, Bound<'py, PyAny>)>()?;
+        f(&key, &value)?;
+    }
+    Ok(())
 }

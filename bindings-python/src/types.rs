@@ -20,6 +20,8 @@ pub(crate) struct Types {
     pub(crate) trace_state: Py<PyType>,
     pub(crate) remote_span: Py<PyType>,
     pub(crate) open: Py<PyAny>,
+    pub(crate) describe: Py<PyAny>,
+    pub(crate) mapping: Py<PyAny>,
     pub(crate) event: Py<PyAny>,
     pub(crate) link: Py<PyAny>,
 }
@@ -51,6 +53,8 @@ fn load(py: Python<'_>) -> PyResult<Types> {
         trace_state: class("tracebaton._trace_state", "TraceState")?,
         remote_span: class("tracebaton._span", "RemoteSpan")?,
         open: any("tracebaton._values", "open_object")?,
+        describe: any("tracebaton._values", "describe")?,
+        mapping: any("collections.abc", "Mapping")?,
         event: any("tracebaton._span", "Event")?,
         link: any("opentelemetry.trace", "Link")?,
     })

@@ -6,6 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 use tracebaton::value::Value;
 
+use crate::types;
+
 /// Nested deeper than this, a node is taken as text: the conversion recurses.
 const MAX_DEPTH: usize = 64;
 /// So many nodes of one value are looked at; the rest of it is left out. An argument may hold millions.
@@ -50,8 +52,16 @@ fn scalar<'a>(object: &'a Bound<'_, PyAny>) -> Option<Value<'a>> {
 pub(crate) fn string<'a>(text: &'a Bound<'_, PyString>) -> Cow<'a, str> {
     match text.to_str() {
         Ok(text) => Cow::Borrowed(text),
-        Err(_) => Cow::Owned(text.to_string_lossy().into_owned()),
+        Err(_) => Cow::Owned(without_surrogates(text)),
     }
+}
+
+/// The text with one U+FFFD for each lone surrogate.
+fn without_surrogates(text: &Bound<'_, PyString>) -> String {
+    let units = text.call_method1(pyo3::intern!(text.py(), "encode"), ("utf-16-le", "surrogatepass"));
+    let Ok(units) = units.and_then(|units| Ok(units.cast_into::<PyBytes>()?)) else { return String::new() };
+    let units = units.as_bytes().chunks_exact(2).filter_map(|pair| Some(u16::from_le_bytes(pair.try_into().ok()?)));
+    char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
 /// An integer; one that 64 bits cannot hold is taken as text.
@@ -133,17 +143,18 @@ impl Nodes {
     /// Anything that is none of the basic types. Whatever its own code raises, the value is taken as text then.
     fn other(&mut self, object: &Bound<'_, PyAny>, depth: usize) -> Value<'static> {
         let py = object.py();
-        if let Ok(mapping) = object.cast::<PyMapping>()
+        if is_mapping(object)
+            && let Ok(mapping) = object.cast::<PyMapping>()
             && let Ok(items) = mapping.items()
         {
             return self.entries(items.iter().filter_map(|item| item.extract().ok()), depth);
         }
-        if self.open_objects {
-            match opened(object) {
-                Ok(Some(inner)) => return self.node(&inner, depth + 1),
-                Ok(None) => {}
-                Err(_) => return Value::from(text_of(object)),
-            }
+        let Ok(types) = types::get(py) else { return Value::Null };
+        if self.open_objects
+            && let Ok(inner) = types.open.bind(py).call1((object,))
+            && !inner.is_none()
+        {
+            return self.node(&inner, depth + 1);
         }
         // Numbers of other libraries.
         if let Ok(number) = object.call_method0(pyo3::intern!(py, "__index__")) {
@@ -152,17 +163,19 @@ impl Nodes {
         if let Ok(number) = object.extract::<f64>() {
             return Value::Double(number);
         }
-        Value::from(text_of(object))
+        Value::from(match types.describe.bind(py).call1((object,)) {
+            Ok(text) => text_of(&text),
+            Err(_) => format!("<{}>", type_name(object)),
+        })
     }
 }
 
-/// What an object consists of: the members of a set, the value of an enum, the fields of a dataclass or model.
-fn opened<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    crate::types::get(object.py())?
-        .open
-        .bind(object.py())
-        .call1((object,))
-        .map(|inner| Some(inner).filter(|it| !it.is_none()))
+/// Whether an object is a mapping. Asking may run code of its own, which may raise: then it is none.
+pub(crate) fn is_mapping(object: &Bound<'_, PyAny>) -> bool {
+    object.is_instance_of::<PyDict>()
+        || types::get(object.py())
+            .and_then(|types| object.is_instance(types.mapping.bind(object.py())))
+            .unwrap_or(false)
 }
 
 /// A value as it is kept until its span ends: later changes of a list or mapping do not reach it. None for what is not

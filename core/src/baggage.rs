@@ -7,15 +7,18 @@ use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::fmt;
+use core::{fmt, iter};
 
 use crate::percent;
 use crate::rule::{Rule, RuleSet};
 use crate::traceparent::trim_ows;
 
+mod grammar;
 mod reconcile;
 mod writer;
 
+pub(crate) use grammar::find;
+use grammar::{are_properties, cut, is_token, is_value, plain_member, trim};
 pub use reconcile::{Reconciled, reconcile};
 pub use writer::BaggageWriter;
 
@@ -38,11 +41,24 @@ impl Baggage {
     /// (rule B10), as is what lies past `max_members` or, in bytes over all values, `max_bytes` (rules B14a, B15);
     /// the rules go into `dropped`.
     pub fn parse(values: &[&[u8]], max_members: usize, max_bytes: usize, dropped: &mut RuleSet) -> Self {
+        Self::parse_seeing(values, max_members, max_bytes, dropped, |_| {})
+    }
+
+    /// As [`parse`](Self::parse); `see` is called with each member that is kept.
+    #[inline]
+    pub(crate) fn parse_seeing(
+        values: &[&[u8]],
+        max_members: usize,
+        max_bytes: usize,
+        dropped: &mut RuleSet,
+        mut see: impl FnMut(&Member<'_>),
+    ) -> Self {
         let mut items = Items::new(values, max_members, max_bytes);
         let (mut members, mut bytes, mut whole) = (0usize, 0usize, true);
         for item in items.by_ref() {
             match item {
                 Ok(member) => {
+                    see(&member);
                     members = members.saturating_add(1);
                     bytes = bytes.saturating_add(member.raw.len()).saturating_add(1);
                 }
@@ -57,9 +73,7 @@ impl Baggage {
         }
         // The usual case: one header line, all of it legal, is kept as it is, white space included.
         if let (true, false, Some(line)) = (whole, items.blanks, items.only_line()) {
-            if let Ok(text) = core::str::from_utf8(line) {
-                return Self(Some(Arc::from(text)));
-            }
+            return Self(Some(Arc::from(line)));
         }
         let mut text = String::with_capacity(bytes);
         Items::new(values, max_members, max_bytes).flatten().for_each(|member| push(&mut text, member.raw));
@@ -87,7 +101,21 @@ impl Baggage {
 
     /// All members in order, also several with one name.
     pub fn iter(&self) -> impl Iterator<Item = Member<'_>> {
-        self.as_str().split(',').filter_map(|item| Member::split(item.trim_matches(OWS)))
+        self.raw_items().filter_map(Member::split)
+    }
+
+    /// The text between commas, without white space around it.
+    fn raw_items(&self) -> impl Iterator<Item = &str> {
+        let mut rest = self.0.as_deref();
+        iter::from_fn(move || {
+            let text = rest?;
+            let (item, behind) = match cut(text, b',') {
+                Some((item, behind)) => (item, Some(behind)),
+                None => (text, None),
+            };
+            rest = behind;
+            Some(trim(item))
+        })
     }
 
     /// One member for each name, the last with that name (rule B9), in the order in which these stand.
@@ -98,7 +126,11 @@ impl Baggage {
 
     /// The last member with this name (rule B9). Names are case-sensitive and never decoded (rule B3).
     pub fn get(&self, name: &str) -> Option<Member<'_>> {
-        self.iter().filter(|member| member.name == name).last()
+        // Only the one that is found is taken apart.
+        let is_named = |raw: &&str| {
+            raw.strip_prefix(name).is_some_and(|rest| rest.starts_with('=') || trim(rest).starts_with('='))
+        };
+        self.raw_items().filter(is_named).last().and_then(Member::split)
     }
 
     /// With this entry in place of the first member of that name, or else at the end. Other members with that name
@@ -169,8 +201,8 @@ impl fmt::Debug for Baggage {
 pub struct Member<'a> {
     raw: &'a str,
     name: &'a str,
-    value: &'a str,
-    properties: Option<&'a str>,
+    /// What stands behind the equals sign; it is taken apart when somebody asks.
+    rest: &'a str,
 }
 
 impl<'a> Member<'a> {
@@ -180,25 +212,27 @@ impl<'a> Member<'a> {
     }
 
     /// The value as it is on the wire.
-    pub const fn raw_value(&self) -> &'a str {
-        self.value
+    pub fn raw_value(&self) -> &'a str {
+        trim(cut(self.rest, b';').map_or(self.rest, |(value, _)| value))
     }
 
     /// The value, percent-decoded once; octets that are not UTF-8 become U+FFFD, `+` stays a plus (rule B5).
     pub fn value(&self) -> Cow<'a, str> {
-        percent::decode(self.value)
+        percent::decode(self.raw_value())
     }
 
     /// The properties as they are on the wire, without the semicolon before them (rule B7), if there are any.
-    pub const fn properties_raw(&self) -> Option<&'a str> {
-        self.properties
+    pub fn properties_raw(&self) -> Option<&'a str> {
+        cut(self.rest, b';').map(|(_, properties)| trim(properties))
     }
 
     /// Each property: its key and, if it has one, its value, percent-decoded once (rule B7).
     pub fn properties(&self) -> impl Iterator<Item = (&'a str, Option<Cow<'a, str>>)> + use<'a> {
-        self.properties.into_iter().flat_map(|text| text.split(';')).map(|property| match property.split_once('=') {
-            Some((key, value)) => (key.trim_matches(OWS), Some(percent::decode(value.trim_matches(OWS)))),
-            None => (property.trim_matches(OWS), None),
+        self.properties_raw().into_iter().flat_map(|text| text.split(';')).map(|property| {
+            match property.split_once('=') {
+                Some((key, value)) => (trim(key), Some(percent::decode(trim(value)))),
+                None => (trim(property), None),
+            }
         })
     }
 
@@ -217,10 +251,10 @@ impl<'a> Member<'a> {
         if !is_token(member.name) {
             return Err(Rule::BaggageName);
         }
-        if !is_value(member.value) {
+        if !is_value(member.raw_value()) {
             return Err(Rule::BaggageValue);
         }
-        if !member.properties.is_none_or(are_properties) {
+        if !member.properties_raw().is_none_or(are_properties) {
             return Err(Rule::BaggageProperty);
         }
         Ok(member)
@@ -229,12 +263,8 @@ impl<'a> Member<'a> {
     /// Takes a list item apart without judging its parts: the name ends at the first equals sign (rule B6), the value
     /// at the first semicolon, and white space around each is left off (rule B8).
     fn split(raw: &'a str) -> Option<Self> {
-        let (name, rest) = raw.split_once('=')?;
-        let (value, properties) = match rest.split_once(';') {
-            Some((value, properties)) => (value, Some(properties.trim_matches(OWS))),
-            None => (rest, None),
-        };
-        Some(Self { raw, name: name.trim_matches(OWS), value: value.trim_matches(OWS), properties })
+        let (name, rest) = cut(raw, b'=')?;
+        Some(Self { raw, name: trim(name), rest })
     }
 }
 
@@ -268,8 +298,10 @@ impl fmt::Debug for Entry<'_> {
 struct Items<'a> {
     lines: core::slice::Iter<'a, &'a [u8]>,
     line: Option<&'a [u8]>,
+    /// The same as text, if the whole line is.
+    text: Option<&'a str>,
     /// The lines that were not blank, and the last of them.
-    seen: (usize, &'a [u8]),
+    seen: (usize, Option<&'a str>),
     members_left: usize,
     bytes_left: usize,
     /// Whether there were list items without anything in them.
@@ -281,7 +313,8 @@ impl<'a> Items<'a> {
         Self {
             lines: values.iter(),
             line: None,
-            seen: (0, &[]),
+            text: None,
+            seen: (0, None),
             members_left: max_members,
             // The first line has no comma before it.
             bytes_left: max_bytes.saturating_add(1),
@@ -290,8 +323,26 @@ impl<'a> Items<'a> {
     }
 
     /// The one line that was not blank, without white space around it, if there was only one.
-    fn only_line(&self) -> Option<&'a [u8]> {
-        (self.seen.0 == 1).then_some(self.seen.1)
+    fn only_line(&self) -> Option<&'a str> {
+        self.seen.1.filter(|_| self.seen.0 == 1)
+    }
+
+    /// Takes the next member if it is within the limits, legal, and without white space and properties.
+    #[inline]
+    fn plain(&mut self) -> Option<Member<'a>> {
+        let text = self.text?;
+        let (name, length) = plain_member(text.as_bytes().get(..self.bytes_left).unwrap_or(text.as_bytes()))?;
+        let behind = text.get(length..)?;
+        // A member that the limit cuts off looks as if it ended there.
+        if self.members_left == 0 || length >= self.bytes_left || !(behind.is_empty() || behind.starts_with(',')) {
+            return None;
+        }
+        self.text = behind.get(1..);
+        self.line = self.text.map(str::as_bytes);
+        self.bytes_left = self.bytes_left.saturating_sub(length).saturating_sub(1);
+        self.members_left = self.members_left.saturating_sub(1);
+        let raw = text.get(..length)?;
+        Some(Member { raw, name: raw.get(..name)?, rest: raw.get(name.saturating_add(1)..)? })
     }
 
     /// Nothing more is read.
@@ -307,22 +358,32 @@ impl<'a> Iterator for Items<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let Some(line) = self.line.take() else {
+            let Some(line) = self.line else {
                 let line = trim_ows(self.lines.next()?);
                 if !line.is_empty() {
-                    self.seen = (self.seen.0.saturating_add(1), line);
+                    self.text = core::str::from_utf8(line).ok();
+                    self.seen = (self.seen.0.saturating_add(1), self.text);
                     self.line = Some(line);
                 }
                 continue;
             };
+            // Most members are plain, and need not be searched and then checked.
+            if let Some(member) = self.plain() {
+                return Some(Ok(member));
+            }
             // Each item costs its bytes and the comma before it; what lies past the limit is not even searched.
             let within = line.get(..self.bytes_left).unwrap_or(line);
-            let item = match within.iter().position(|octet| *octet == b',').and_then(|at| line.split_at_checked(at)) {
+            let item = match find(within, b',').and_then(|at| line.split_at_checked(at)) {
                 Some((item, rest)) => {
                     self.line = rest.get(1..);
+                    let behind = item.len().saturating_add(1);
+                    self.text = self.text.and_then(|text| text.get(behind..));
                     item
                 }
-                None if line.len() < self.bytes_left => line,
+                None if line.len() < self.bytes_left => {
+                    self.line = None;
+                    line
+                }
                 None => return self.stop(Rule::BaggageByteCap),
             };
             self.bytes_left = self.bytes_left.saturating_sub(item.len()).saturating_sub(1);
@@ -338,9 +399,6 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-/// Optional white space (rule B8).
-const OWS: [char; 2] = [' ', '\t'];
-
 /// Appends a list member.
 fn push(text: &mut String, member: &str) {
     if !text.is_empty() {
@@ -355,7 +413,7 @@ fn push_entry(text: &mut String, entry: Entry<'_>) -> Result<(), Rule> {
     if !is_token(entry.name) {
         return Err(Rule::BaggageUnsendable);
     }
-    let properties = entry.properties.map(|text| text.trim_matches(OWS)).filter(|text| !text.is_empty());
+    let properties = entry.properties.map(trim).filter(|text| !text.is_empty());
     // Properties are raw text: nothing in them may end the member, or the header.
     if !properties.is_none_or(are_properties) {
         return Err(Rule::BaggageProperty);
@@ -368,26 +426,4 @@ fn push_entry(text: &mut String, entry: Entry<'_>) -> Result<(), Rule> {
         text.push_str(properties);
     }
     Ok(())
-}
-
-/// Rule B3: `1*tchar` of RFC 7230.
-fn is_token(name: &str) -> bool {
-    let tchar = |octet: u8| {
-        octet.is_ascii_alphanumeric()
-            || matches!(octet, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
-    };
-    !name.is_empty() && name.bytes().all(tchar)
-}
-
-/// Rule B4: `*baggage-octet`.
-fn is_value(value: &str) -> bool {
-    value.bytes().all(|octet| matches!(octet, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e))
-}
-
-/// Rule B7: `property *( OWS ";" OWS property )`, each a key, alone or with an equals sign and a value.
-fn are_properties(text: &str) -> bool {
-    text.split(';').all(|property| match property.split_once('=') {
-        Some((key, value)) => is_token(key.trim_matches(OWS)) && is_value(value.trim_matches(OWS)),
-        None => is_token(property.trim_matches(OWS)),
-    })
 }

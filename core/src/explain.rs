@@ -1,6 +1,6 @@
 //! Saying, in sentences, what is taken from a caller's headers and what is not: for people who look for a lost trace.
 //!
-//! It reads the headers by the same functions as [`extract`](crate::extract), and tells more.
+//! It reads the headers by the same functions as [`extract`](crate::extract()), and tells more.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

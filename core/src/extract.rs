@@ -54,30 +54,33 @@ pub fn extract<E: Extractor + ?Sized>(carrier: &E, policy: &Policy) -> Inbound {
 
 /// Reads headers that were collected before.
 pub fn extract_collected(headers: &Collected<'_>, policy: &Policy) -> Inbound {
-    let mut inbound = Inbound::default();
     if headers.is_empty() {
-        return inbound;
+        return Inbound::default();
     }
     if policy.inbound == InboundMode::Ignore {
-        inbound.dropped.insert(Rule::PolicyIgnored);
-        return inbound;
+        return Inbound { dropped: Rule::PolicyIgnored.into(), ..Inbound::default() };
     }
-    let span = span(headers, &mut inbound.dropped);
-    match policy.inbound {
-        InboundMode::Restart => inbound.link = span,
-        _ => inbound.span = span,
+    let mut dropped = RuleSet::EMPTY;
+    let span = span(headers, &mut dropped);
+    let (span, link) = if policy.inbound == InboundMode::Restart { (None, span) } else { (span, None) };
+    if headers.values(Header::Baggage).next().is_none() {
+        return Inbound { span, link, dropped, ..Inbound::default() };
     }
-    inbound.baggage = baggage(headers, policy, &mut inbound.dropped);
-    if !inbound.baggage.is_empty() {
-        let candidates = Candidates::of(&inbound.baggage);
-        inbound.session = candidates.choose(OwnMember::Session, policy, &mut inbound.dropped);
-        inbound.project = candidates.choose(OwnMember::Project, policy, &mut inbound.dropped);
+    let mut any_own = false;
+    let mut baggage = baggage(headers, policy, &mut dropped, |member| {
+        any_own = any_own || OwnMember::of(member.name()).is_some();
+    });
+    let (mut session, mut project) = (None, None);
+    if any_own {
+        let candidates = Candidates::of(&baggage);
+        session = candidates.choose(OwnMember::Session, policy, &mut dropped);
+        project = candidates.choose(OwnMember::Project, policy, &mut dropped);
         if !policy.accept_session || !policy.accept_project {
             let passed_on = |member: &Member<'_>| OwnMember::of(member.name()).is_none_or(|own| policy.accepts(own));
-            inbound.baggage = inbound.baggage.retain(passed_on);
+            baggage = baggage.retain(passed_on);
         }
     }
-    inbound
+    Inbound { span, link, baggage, session, project, dropped }
 }
 
 /// The caller's span.
@@ -111,6 +114,9 @@ fn span(headers: &Collected<'_>, dropped: &mut RuleSet) -> Option<SpanContext> {
 
 /// All `tracestate` headers as one (rule TS1); a bad one is discarded whole (rule TS10).
 pub(crate) fn trace_state(headers: &Collected<'_>) -> Result<TraceState, Rule> {
+    if headers.values(Header::Tracestate).next().is_none() {
+        return Ok(TraceState::EMPTY);
+    }
     if headers.overflowed(Header::Tracestate) {
         return Err(Rule::TracestateMembers);
     }
@@ -118,12 +124,12 @@ pub(crate) fn trace_state(headers: &Collected<'_>) -> Result<TraceState, Rule> {
 }
 
 /// All `baggage` headers as one (rule B11), within the limits of the policy (rule B15).
-fn baggage(headers: &Collected<'_>, policy: &Policy, dropped: &mut RuleSet) -> Baggage {
+fn baggage(headers: &Collected<'_>, policy: &Policy, dropped: &mut RuleSet, see: impl FnMut(&Member<'_>)) -> Baggage {
     if headers.overflowed(Header::Baggage) {
         dropped.insert(Rule::BaggageMemberCap);
     }
     with_values(headers, Header::Baggage, |values| {
-        Baggage::parse(values, policy.max_members, policy.max_bytes, dropped)
+        Baggage::parse_seeing(values, policy.max_members, policy.max_bytes, dropped, see)
     })
 }
 

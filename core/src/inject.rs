@@ -11,7 +11,7 @@ use crate::baggage::{Baggage, BaggageWriter, Entry, Member};
 use crate::carrier::{Header, Injector};
 use crate::context::SpanContext;
 use crate::id::ascii;
-use crate::policy::Policy;
+use crate::policy::{Allowed, Policy};
 use crate::rule::RuleSet;
 use crate::session::{OwnMember, PRIVATE_KEY};
 use crate::traceparent::Traceparent;
@@ -35,6 +35,9 @@ pub struct Outbound<'a> {
     pub inbound: Option<&'a Baggage>,
     /// The policy, if one holds: a session or project that it does not accept is not passed on from `inbound`.
     pub policy: Option<&'a Policy>,
+    /// What may be sent to the destination ([`Policy::destination`]). Without baggage, nothing of ours is written, and
+    /// what the carrier holds of it under our names goes; the application's own members stay.
+    pub allowed: Allowed,
 }
 
 /// As for [`Headers`], no text.
@@ -119,16 +122,25 @@ impl Headers {
 pub fn compose(out: &Outbound<'_>, carrier_baggage: &[&[u8]]) -> Headers {
     let mut dropped = RuleSet::EMPTY;
     let baggage = compose_baggage(out, carrier_baggage, &mut dropped);
+    let span = out.span.filter(|_| out.allowed.trace);
     Headers {
-        traceparent: out.span.map(|span| span.traceparent().to_bytes()),
-        tracestate: out.span.map(|span| &span.trace_state).filter(|state| !state.is_empty()).cloned(),
+        traceparent: span.map(|span| span.traceparent().to_bytes()),
+        tracestate: span.map(|span| &span.trace_state).filter(|state| !state.is_empty()).cloned(),
         baggage: (!baggage.is_empty()).then_some(baggage),
         dropped,
     }
 }
 
 fn compose_baggage(out: &Outbound<'_>, carrier_baggage: &[&[u8]], dropped: &mut RuleSet) -> String {
-    let existing = Baggage::parse(carrier_baggage, Baggage::MAX_MEMBERS, Baggage::MAX_BYTES, dropped);
+    let existing = match carrier_baggage {
+        [] => Baggage::EMPTY,
+        values => Baggage::parse(values, Baggage::MAX_MEMBERS, Baggage::MAX_BYTES, dropped),
+    };
+    if !out.allowed.baggage {
+        // What an injection before this one wrote for any destination stays here, too.
+        let others = |member: &Member<'_>| member.name() != PRIVATE_KEY && OwnMember::of(member.name()).is_none();
+        return String::from(existing.retain(others).as_str());
+    }
     let inbound = out.inbound.unwrap_or(&Baggage::EMPTY);
     let mut writer = BaggageWriter::new(Baggage::MAX_MEMBERS, Baggage::MAX_BYTES);
     for member in OwnMember::ALL {
@@ -159,8 +171,10 @@ fn compose_baggage(out: &Outbound<'_>, carrier_baggage: &[&[u8]], dropped: &mut 
         };
         accepted && free(&taken, member)
     };
-    let leading = inbound.iter().take_while(|member| !leaves(member)).count();
-    writer.members(&behind(inbound, leading), leaves);
+    if !inbound.is_empty() {
+        let leading = inbound.iter().take_while(|member| !leaves(member)).count();
+        writer.members(&behind(inbound, leading), leaves);
+    }
     let (text, left_out) = writer.finish();
     *dropped |= left_out;
     text
@@ -226,6 +240,21 @@ mod tests {
             carrier,
             pairs(&[("traceparent", "00-x"), ("tracestate", "old=1"), ("baggage", "session_id=s%201")])
         );
+    }
+
+    #[test]
+    fn what_may_not_leave_does_not_even_if_it_was_written_before() {
+        let caller = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01")];
+        let span = extract(&caller, &Policy::default()).span;
+        let out = Outbound { span: span.as_ref(), session: Some("s"), source: Some("dev"), ..Outbound::default() };
+        let mut carrier = pairs(&[("Baggage", "mine=1;p,honeyhive_tracer_id=7")]);
+        inject(&mut carrier, &out);
+        let public = Allowed { trace: true, baggage: false };
+        inject(&mut carrier, &Outbound { allowed: public, ..out });
+        assert_eq!(carrier, pairs(&[caller[0], ("baggage", "mine=1;p")]));
+        let mut ours_only = pairs(&[("baggage", "session_id=s")]);
+        inject(&mut ours_only, &Outbound { allowed: Allowed { trace: false, baggage: false }, ..out });
+        assert_eq!(ours_only, []);
     }
 
     #[test]

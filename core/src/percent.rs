@@ -4,10 +4,12 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::baggage::find;
+
 /// Decodes `%XX` once (rule B5): octets that are not UTF-8 become U+FFFD, `+` stays a plus, and a `%` that two hex
 /// digits do not follow stays as it is. Borrows when there is nothing to decode.
 pub(crate) fn decode(text: &str) -> Cow<'_, str> {
-    let Some((before, _)) = text.split_once('%') else { return Cow::Borrowed(text) };
+    let Some(before) = find(text.as_bytes(), b'%').and_then(|at| text.get(..at)) else { return Cow::Borrowed(text) };
     let mut out = Vec::with_capacity(text.len());
     out.extend_from_slice(before.as_bytes());
     let mut rest = text.as_bytes().get(before.len()..).unwrap_or_default();
@@ -29,12 +31,18 @@ pub(crate) fn decode(text: &str) -> Cow<'_, str> {
 
 /// Appends `text` with everything encoded but `A-Z a-z 0-9 _ . - ~ /` (rule B12).
 pub(crate) fn encode(text: &str, out: &mut String) {
-    out.reserve(text.len());
-    for octet in text.bytes() {
-        match octet {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' | b'/' => out.push(char::from(octet)),
-            _ => out.extend(['%', hex_digit(octet >> 4), hex_digit(octet & 0x0f)]),
+    let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'.' | b'-' | b'~' | b'/');
+    let mut rest = text;
+    loop {
+        // What is plain, usually all of it, is copied at once.
+        let end = rest.bytes().position(|octet| !is_plain(octet)).unwrap_or(rest.len());
+        let (plain, behind) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        out.push_str(plain);
+        let Some(other) = behind.chars().next() else { return };
+        for octet in other.encode_utf8(&mut [0; 4]).bytes() {
+            out.extend(['%', hex_digit(octet >> 4), hex_digit(octet & 0x0f)]);
         }
+        rest = behind.get(other.len_utf8()..).unwrap_or_default();
     }
 }
 

@@ -105,6 +105,18 @@ pub struct Allowed {
     pub baggage: bool,
 }
 
+impl Allowed {
+    /// Everything may be sent.
+    pub const ALL: Self = Self { trace: true, baggage: true };
+}
+
+impl Default for Allowed {
+    /// Everything: what holds where no destination is known.
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
 impl Policy {
     /// Whether this member of ours is taken from callers, and passed on if it is not ours to write.
     pub(crate) const fn accepts(&self, member: OwnMember) -> bool {

@@ -1,6 +1,7 @@
 //! A span that is being recorded, in owned data: for programs in Rust. Bindings keep a span's fields where their
 //! language is fast and write them with a [`SpanWriter`] of their own.
 
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -14,7 +15,7 @@ use crate::span::{Attributes, Kind, LinkHead, SpanHead, SpanWriter, StatusCode};
 use crate::value::Value;
 
 /// Attributes in the order in which they were first set.
-pub type AttributeList = Vec<(String, Value<'static>)>;
+pub type AttributeList = Vec<(Cow<'static, str>, Value<'static>)>;
 
 /// What happened at an instant of a span.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +62,7 @@ pub struct SpanRecord {
     /// Whether that is in another process.
     pub parent_is_remote: bool,
     /// What it is called.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// What it does.
     pub kind: Kind,
     /// When it began, in nanoseconds since 1970.
@@ -84,7 +85,7 @@ impl SpanRecord {
     ///
     /// The random flag is set for new traces (rule TP10) and stays a caller's where a trace goes on.
     pub fn start(
-        name: impl Into<String>,
+        name: impl Into<Cow<'static, str>>,
         parent: Option<&SpanContext>,
         sampler: &Sampler,
         random: ([u8; 16], [u8; 8]),
@@ -125,14 +126,24 @@ impl SpanRecord {
     }
 
     /// Sets an attribute; one of the same key is replaced. Beyond the limit it is dropped and counted.
-    pub fn set_attribute(&mut self, key: &str, value: impl Into<Value<'static>>, limits: &Limits) {
+    pub fn set_attribute(
+        &mut self,
+        key: impl Into<Cow<'static, str>>,
+        value: impl Into<Value<'static>>,
+        limits: &Limits,
+    ) {
         if !self.is_recording() {
             return;
         }
-        if let Some((_, old)) = self.attributes.iter_mut().find(|(known, _)| known == key) {
+        let key = key.into();
+        if let Some((_, old)) = self.attributes.iter_mut().find(|(known, _)| *known == key) {
             *old = value.into();
-        } else if self.attributes.len() < limits.attributes || RoutingKey::of(key).is_some() || key == EVENT_TYPE {
-            self.attributes.push((String::from(key), value.into()));
+        } else if self.attributes.len() < limits.attributes || RoutingKey::of(&key).is_some() || key == EVENT_TYPE {
+            if self.attributes.capacity() == 0 {
+                // Most spans then grow no more.
+                self.attributes.reserve(16);
+            }
+            self.attributes.push((key, value.into()));
         } else {
             self.dropped_attributes = self.dropped_attributes.saturating_add(1);
         }
@@ -176,7 +187,7 @@ impl SpanRecord {
     }
 
     /// The attributes so far.
-    pub fn attributes(&self) -> &[(String, Value<'static>)] {
+    pub fn attributes(&self) -> &[(Cow<'static, str>, Value<'static>)] {
         &self.attributes
     }
 
@@ -217,7 +228,7 @@ impl SpanRecord {
     }
 }
 
-fn put_all(out: &mut Attributes<'_>, attributes: &[(String, Value<'static>)]) {
+fn put_all(out: &mut Attributes<'_>, attributes: &[(Cow<'static, str>, Value<'static>)]) {
     for (key, value) in attributes {
         out.put(key, value);
     }
@@ -275,7 +286,7 @@ mod tests {
             span.set_attribute(key, value, &limits);
         }
         for name in ["first", "second"] {
-            let attributes = Vec::from([(String::from("k"), Value::from(true))]);
+            let attributes = Vec::from([(Cow::from("k"), Value::from(true))]);
             span.add_event(Event { time_ns: 11, name: String::from(name), attributes }, &limits);
         }
         span.add_link(Link { context: span.context.clone(), attributes: Vec::new() }, &limits);
@@ -283,7 +294,7 @@ mod tests {
         span.end(50);
         span.set_attribute("late", true, &limits);
         assert_eq!(span.attributes().len(), 3);
-        assert_eq!(span.attributes()[0], (String::from("a"), Value::Int(4)));
+        assert_eq!(span.attributes()[0], (Cow::from("a"), Value::Int(4)));
         let bytes = encoded(&span, &limits);
         let view = SpanView::parse(&bytes).unwrap();
         assert_eq!((view.start_ns, view.end_ns), (10, 10));

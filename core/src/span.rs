@@ -10,8 +10,8 @@ use crate::flatten::json_text;
 use crate::id::{SpanId, TraceFlags, TraceId};
 use crate::limits::{Limits, truncate_characters};
 use crate::otlp::protobuf::{
-    Open, close, message, open, put_bytes, put_bytes_always, put_double_always, put_fixed32, put_fixed64, put_uint,
-    put_uint_always,
+    LEN, Open, VARINT, close, message, open, put_bytes, put_bytes_always, put_double_always, put_fixed32, put_fixed64,
+    put_uint, put_uint_always, put_varint, varint_len,
 };
 use crate::routing::{Routing, RoutingKey};
 use crate::value::Value;
@@ -240,8 +240,9 @@ impl<'o> SpanWriter<'o> {
     /// Writes an attribute of the span: see [`Attributes::put`]. One that names a routing attribute replaces ours.
     pub fn attribute(&mut self, key: &str, value: &Value<'_>) {
         let routing = RoutingKey::of(key);
+        let is_event_type = key == EVENT_TYPE;
         // Routing attributes and the event type are not subject to the limit, whoever sets them.
-        let counts = routing.is_none() && key != EVENT_TYPE;
+        let counts = routing.is_none() && !is_event_type;
         if key.is_empty() || (counts && !self.take(ATTRIBUTE)) {
             self.count(ATTRIBUTE, 1);
             return;
@@ -250,7 +251,7 @@ impl<'o> SpanWriter<'o> {
             self.overridden |= routing.bit();
         }
         self.event_type.see(key, value);
-        if key == EVENT_TYPE && !self.event_type.is_explicit() {
+        if is_event_type && !self.event_type.is_explicit() {
             // It names nothing: the derived one takes its place.
             return;
         }
@@ -355,11 +356,55 @@ pub(crate) fn put_attribute(
     length: Option<usize>,
     depth: usize,
 ) {
+    if put_short_attribute(out, field, key, value, length) {
+        return;
+    }
     message(out, field, |out| {
         put_bytes(out, 1, key.as_bytes());
         message(out, 2, |out| put_any_value(out, value, length, depth.min(MAX_NESTING)));
     });
 }
+
+/// Writes a `KeyValue` field of which all lengths fit into one byte, as those of most attributes do: with a few copies.
+/// The bytes are those of [`put_attribute`].
+#[inline]
+fn put_short_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: &Value<'_>, length: Option<usize>) -> bool {
+    // The tag of the value in `AnyValue`, what stands before its text, and its text.
+    let (tag, number, text): (u8, u64, &[u8]) = match value {
+        Value::Str(text) if text.len() < 0x80 && length.is_none_or(|length| text.len() <= length) => {
+            (STRING_VALUE, text.len() as u64, text.as_bytes())
+        }
+        Value::Bool(value) => (BOOL_VALUE, u64::from(*value), &[]),
+        // An int64 is the varint of its two's complement.
+        Value::Int(value) => (INT_VALUE, *value as u64, &[]),
+        _ => return false,
+    };
+    let number_len = if number < 0x80 { 1 } else { varint_len(number) };
+    let any_value = text.len().wrapping_add(number_len).wrapping_add(1);
+    // Nothing wraps: both texts are short.
+    let entry = key.len().wrapping_add(any_value).wrapping_add(4);
+    if key.is_empty() || key.len() >= 0x80 || entry >= 0x80 || field >= 0x10 {
+        return false;
+    }
+    out.reserve(entry.saturating_add(2));
+    out.extend_from_slice(&[(field << 3 | LEN) as u8, entry as u8, KEY, key.len() as u8]);
+    out.extend_from_slice(key.as_bytes());
+    if number < 0x80 {
+        out.extend_from_slice(&[ANY_VALUE, any_value as u8, tag, number as u8]);
+    } else {
+        out.extend_from_slice(&[ANY_VALUE, any_value as u8, tag]);
+        put_varint(out, number);
+    }
+    out.extend_from_slice(text);
+    true
+}
+
+/// Tags in `KeyValue` and `AnyValue`: field number and wire type.
+const KEY: u8 = 1 << 3 | LEN as u8;
+const ANY_VALUE: u8 = 2 << 3 | LEN as u8;
+const STRING_VALUE: u8 = 1 << 3 | LEN as u8;
+const BOOL_VALUE: u8 = 2 << 3 | VARINT as u8;
+const INT_VALUE: u8 = 3 << 3 | VARINT as u8;
 
 /// Writes the content of an `AnyValue`.
 fn put_any_value(out: &mut Vec<u8>, value: &Value<'_>, length: Option<usize>, depth: usize) {

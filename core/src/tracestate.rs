@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::baggage::find;
 use crate::rule::Rule;
 use crate::traceparent::trim_ows;
 
@@ -57,7 +58,12 @@ impl TraceState {
             }
             let value = trim_ows(value);
             let before = members;
-            for member in value.split(|octet| *octet == b',').map(trim_ows) {
+            let mut rest = Some(value);
+            while let Some(text) = rest {
+                let plain = plain_member(text);
+                let end = plain.or_else(|| find(text, b',')).unwrap_or(text.len());
+                rest = text.get(end.saturating_add(1)..);
+                let member = trim_ows(text.get(..end).unwrap_or_default());
                 // Rule TS2: empty members are legal and do not count.
                 if member.is_empty() {
                     continue;
@@ -66,7 +72,9 @@ impl TraceState {
                 if members > Self::MAX_MEMBERS {
                     return Err(Rule::TracestateMembers);
                 }
-                check_member(member)?;
+                if plain.is_none() {
+                    check_member(member)?;
+                }
             }
             if members > before {
                 lines = lines.saturating_add(1);
@@ -239,18 +247,59 @@ fn check_member(member: &[u8]) -> Result<(), Rule> {
 
 /// Rule TS3, the grammar of level 2: `(lcalpha / DIGIT) 0*255( lcalpha / DIGIT / "_" / "-" / "*" / "/" / "@" )`.
 fn check_key(key: &[u8]) -> Result<(), Rule> {
-    let legal = key.len() <= 256
-        && matches!(key, [b'a'..=b'z' | b'0'..=b'9', ..])
-        && key.iter().all(|octet| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@'));
+    let legal = key.len() <= 256 && matches!(key, [b'a'..=b'z' | b'0'..=b'9', ..]) && run(key, KEY) == key.len();
     if legal { Ok(()) } else { Err(Rule::TracestateKey) }
 }
 
 /// Rule TS4: `0*255(chr) nblk-chr`, where chr is printable ASCII without comma and equals sign.
 fn check_value(value: &[u8]) -> Result<(), Rule> {
-    let legal = value.len() <= 256
-        && !matches!(value, [] | [.., b' '])
-        && value.iter().all(|octet| matches!(octet, b' '..=b'~') && !matches!(octet, b',' | b'='));
+    let legal = value.len() <= 256 && !matches!(value, [] | [.., b' ']) && run(value, VALUE) == value.len();
     if legal { Ok(()) } else { Err(Rule::TracestateValue) }
+}
+
+/// The length of the member at the beginning of `text`, if it is a legal one without white space around it and ends at
+/// a comma or with `text`: most do, and need not be searched first and checked then.
+#[inline]
+fn plain_member(text: &[u8]) -> Option<usize> {
+    let (key, rest) = text.split_at_checked(run(text, KEY))?;
+    let [b'=', rest @ ..] = rest else { return None };
+    let (value, behind) = rest.split_at_checked(run(rest, VALUE))?;
+    let legal = matches!(key, [b'a'..=b'z' | b'0'..=b'9', ..])
+        && !matches!(value, [] | [.., b' '])
+        && matches!(behind, [] | [b',', ..])
+        && key.len() <= 256
+        && value.len() <= 256;
+    legal.then(|| text.len().saturating_sub(behind.len()))
+}
+
+/// An octet of a key (rule TS3).
+const KEY: u8 = 1;
+/// An octet of a value (rule TS4).
+const VALUE: u8 = 2;
+
+/// What each octet may be part of.
+static CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut octet = b' ';
+    while octet <= b'~' {
+        let key = matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@');
+        let value = !matches!(octet, b',' | b'=');
+        #[allow(clippy::indexing_slicing, reason = "there are 256 octets")]
+        {
+            table[octet as usize] = if key { KEY } else { 0 } | if value { VALUE } else { 0 };
+        }
+        octet = octet.saturating_add(1);
+    }
+    table
+}
+
+/// How many octets at the beginning are of this class.
+#[inline]
+fn run(text: &[u8], class: u8) -> usize {
+    let is_other = |octet: &u8| CLASSES.get(usize::from(*octet)).is_none_or(|classes| classes & class == 0);
+    text.iter().position(is_other).unwrap_or(text.len())
 }
 
 #[cfg(test)]

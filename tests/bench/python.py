@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import tracebaton
 from opentelemetry import baggage, context, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -22,8 +23,6 @@ from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-import tracebaton
 
 HEADERS = {
     "host": "agent.internal:8080",
@@ -48,7 +47,9 @@ class Encode(SpanExporter):
 
 def pairs() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     """By name: the work with tracebaton and with OpenTelemetry."""
-    ours = tracebaton.Tracer.init(exporter="otlp", otlp_endpoint="http://127.0.0.1:9", project="agents", flush_interval=3600)
+    ours = tracebaton.Tracer.init(
+        exporter="otlp", otlp_endpoint="http://127.0.0.1:9", project="agents", flush_interval=3600
+    )
     # Every span goes into the queue; the queue is full after a while, and a full queue drops as fast as it takes.
     our_otel = ours.provider.get_tracer("bench")
     provider = TracerProvider()

@@ -37,7 +37,9 @@ class _Plan:
         capture: bool | None,
     ) -> None:
         self.function = function
-        self.event_name = event_name or f"{function.__module__}.{getattr(function, '__qualname__', 'call')}"
+        self.event_name = (
+            event_name or f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
+        )
         self.fields = fields
         self.tracer = tracer
         self.session_id = session_id
@@ -315,14 +317,24 @@ def trace(
     captured (`capture=False` turns that off), secrets replaced. An exception is recorded and goes on unchanged. Where
     there is no tracer, the function runs as it is.
     """
-    for name in fields:
+    if _is_function(event_type):
+        return _decorate(event_type, None, {}, None, None, None)
+    for name, value in fields.items():
         if name not in _FIELDS:
             raise TypeError(f"trace() got an unexpected keyword argument {name!r}")
-    if callable(event_type) and not isinstance(event_type, type):
-        return _decorate(_Plan(event_type, None, {}, None, None, None))
+        _check(name, value, _FIELDS[name])
+    for name, value, kind in (
+        ("event_type", event_type, str),
+        ("event_name", event_name, str),
+        ("session_id", session_id, str),
+        ("session_name", session_name, str),
+        ("source", source, str),
+        ("project", project, str),
+        ("span_config", span_config, Mapping),
+        ("capture", capture, bool),
+    ):
+        _check(name, value, kind)
     if event_type is not None:
-        if not isinstance(event_type, str):
-            raise TypeError(f"event_type must be a str, not {type(event_type).__name__}")
         fields["event_type"] = getattr(event_type, "value", event_type)
     if span_config is not None:
         fields["config"] = {**span_config, **(fields.get("config") or {})}
@@ -333,33 +345,44 @@ def trace(
         choose(chosen)
 
     def decorate(function: _F) -> _F:
-        traced: _F = _decorate(_Plan(function, event_name, fields, chosen, session_id, capture))
+        traced: _F = _decorate(function, event_name, fields, chosen, session_id, capture)
         return traced
 
     return decorate
 
 
-_FIELDS = frozenset(
-    {
-        "attributes",
-        "config",
-        "error",
-        "event_id",
-        "feedback",
-        "inputs",
-        "metadata",
-        "metrics",
-        "outputs",
-        "user_id",
-        "user_properties",
-    }
-)
+_FIELDS: dict[str, type] = {
+    "attributes": Mapping,
+    "config": Mapping,
+    "error": str,
+    "event_id": str,
+    "feedback": object,
+    "inputs": object,
+    "metadata": object,
+    "metrics": object,
+    "outputs": object,
+    "user_id": str,
+    "user_properties": object,
+}
 
 
-def _decorate(plan: _Plan) -> Any:
-    function = plan.function
+def _check(name: str, value: object, kind: type) -> None:
+    """A value of another type is an error that names its argument."""
+    if value is not None and not isinstance(value, kind):
+        wanted = {str: "a str", bool: "a bool"}.get(kind, "a mapping")
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+
+
+def _is_function(value: object) -> bool:
+    return isinstance(value, (staticmethod, classmethod)) or (callable(value) and not isinstance(value, type))
+
+
+def _decorate(function: Any, *about: Any) -> Any:
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(_decorate(function.__func__, *about))
     if not callable(function):
         raise TypeError(f"trace() takes a function, not {type(function).__name__}")
+    plan = _Plan(function, *about)
     if inspect.isasyncgenfunction(function):
         return _traced_async_generator(plan)
     if inspect.iscoroutinefunction(function):

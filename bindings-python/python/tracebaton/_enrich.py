@@ -33,12 +33,11 @@ def enrich(span: Span, fields: Mapping[str, Any]) -> bool:
     ):
         value = fields.get(name)
         if value is not None:
-            span.set_attribute(key, value if isinstance(value, str) else str(value))
-            some = True
+            some |= span._set(key, value if isinstance(value, str) else str(value))
     attributes = fields.get("attributes")
-    if attributes:
-        span.set_attributes(attributes)
-        some = True
+    if isinstance(attributes, Mapping):
+        for key, value in attributes.items():
+            some |= span._set(key, value)
     return some
 
 
@@ -65,7 +64,11 @@ class EnrichedBlock(SpanBlock):
     def __enter__(self) -> Span:
         if self._session_id is not None and self.tracer is not None:
             self._base = with_session(current(), self.tracer, self._session_id)
-        span = super().__enter__()
+        try:
+            span = super().__enter__()
+        except Exception:
+            _native.report("a span could not be started")
+            return self._without_span()  # type: ignore[no-any-return]  # it has a span's methods
         try:
             enrich(span, self._fields)
         except Exception:

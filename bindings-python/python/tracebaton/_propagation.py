@@ -23,7 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from tracebaton import _native
 from tracebaton._context import SCOPE_KEY, Block, current
 from tracebaton._native import Policy
-from tracebaton._registry import choose
+from tracebaton._registry import choose, core_of
 from tracebaton._span import SPAN_KEY, Span
 from tracebaton._tracer import Tracer, with_session
 
@@ -49,10 +49,11 @@ def inject_context_into_carrier(
     decides what may go there; without it there is no destination, and all of it is written. A carrier that cannot be
     written stays as it is: nothing is raised into a request.
     """
-    chosen = choose(tracer if tracer is not None else tracer_instance)
+    context = current()
+    core = core_of(tracer if tracer is not None else tracer_instance, context)
     if url is not None and not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
-    _native.inject(current(), carrier, None if chosen is None else chosen._core, url, None)
+    _native.inject(context, carrier, core, url, None)
     return carrier
 
 
@@ -115,12 +116,15 @@ def with_distributed_trace_context(
     """A block, for `with` or `async with`, whose spans go on in the caller's trace and session.
 
     It yields the context and undoes it at the end, whatever happens inside. `carrier` is whatever a framework has for
-    headers: `dict(request.headers)`, a WSGI environ, an ASGI scope's list, gRPC metadata. `session_id` overrides the
-    caller's session; `policy` overrides the tracer's.
+    headers: `dict(request.headers)`, a WSGI environ, an ASGI scope's list, gRPC metadata. `session_id` (1 to 256
+    characters) overrides the caller's session; `policy` overrides the tracer's.
     """
     chosen = choose(tracer if tracer is not None else tracer_instance)
     if session_id is not None and not isinstance(session_id, str):
         raise TypeError(f"session_id must be a str, not {type(session_id).__name__}")
+    if session_id and chosen is not None:
+        # Before the block, so that no request fails half-way.
+        _native.Scope.with_session(None, chosen._core, session_id)
     return DistributedContext(carrier, chosen, session_id or None, as_policy(policy))
 
 
@@ -154,8 +158,7 @@ class TracebatonPropagator(TextMapPropagator):
         `http.url`. Where none says anything, all is written.
         """
         base = current() if context is None else context
-        tracer = choose(self._tracer, base)
-        core = None if tracer is None else tracer._core
+        core = core_of(self._tracer, base)
         direct = None if setter is default_setter else setter
         _native.inject(base, carrier, core, _destination(base), direct)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.context.context import Context
@@ -12,6 +12,7 @@ from opentelemetry.util._decorator import _agnosticcontextmanager
 
 from tracebaton import _native
 from tracebaton._context import current
+from tracebaton._registry import millis
 from tracebaton._span import Resource, Span, SpanBlock
 
 _INTERNAL = trace.SpanKind.INTERNAL
@@ -43,7 +44,7 @@ class OtelTracer(trace.Tracer):
         if not set_status_on_exception:
             span._sets_status = False
         processor = self._instrumentation.processor
-        if processor is not None:
+        if processor is not None and span.is_recording():
             processor.on_start(span, context)
         return span
 
@@ -94,6 +95,32 @@ class _Processors:
                 _native.report("a span processor raised in on_end")
 
 
+class Sampler(NamedTuple):
+    """A sampler, to be looked at: the decisions are made elsewhere."""
+
+    description: str
+
+    def get_description(self) -> str:
+        """What it is called."""
+        return self.description
+
+
+class IdGenerator:
+    """New ids, from the operating system's entropy."""
+
+    def generate_trace_id(self) -> int:
+        """A new trace id: 128 random bits."""
+        return _native.new_trace_id()
+
+    def generate_span_id(self) -> int:
+        """A new span id: 64 random bits."""
+        return _native.new_span_id()
+
+    def is_trace_id_random(self) -> bool:
+        """Whether trace ids deserve the random flag."""
+        return True
+
+
 class TracerProvider(trace.TracerProvider):
     """OpenTelemetry's `TracerProvider` over one tracebaton tracer: `instrument(tracer_provider=tracer.provider)`."""
 
@@ -101,6 +128,16 @@ class TracerProvider(trace.TracerProvider):
         self._core = core
         self._tracers: dict[tuple[Any, ...], OtelTracer] = {}
         self._active_span_processor = _Processors()
+
+    @property
+    def sampler(self) -> Sampler:
+        """What decides which traces are recorded."""
+        return Sampler(self._core.sampler)
+
+    @property
+    def id_generator(self) -> IdGenerator:
+        """What makes new ids."""
+        return IdGenerator()
 
     @property
     def resource(self) -> Resource:
@@ -130,15 +167,15 @@ class TracerProvider(trace.TracerProvider):
         processors._span_processors = (*processors._span_processors, span_processor)
         self._core.set_processor(processors)
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+    def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Delivers what has ended so far: True only if all of it was delivered within the time."""
-        return self._core.flush(max(0, timeout_millis))
+        return self._core.flush(millis(timeout_millis))
 
-    def shutdown(self, timeout_millis: int = 30_000) -> bool:
+    def shutdown(self, timeout_millis: float = 30_000) -> bool:
         """Delivers what has ended so far, and takes no more: True only if all of it was delivered within the time."""
         for processor in self._active_span_processor._span_processors:
             try:
                 processor.shutdown()
             except Exception:
                 _native.report("a span processor raised in shutdown")
-        return self._core.shutdown(max(0, timeout_millis))
+        return self._core.shutdown(millis(timeout_millis))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import sys
 import threading
-import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ class Registered:
 
     def flush(self, timeout_millis: float = 30_000) -> bool:
         """Delivers what has ended so far: True only if all of it was delivered within the time."""
-        return self._core.flush(max(0, int(timeout_millis)))
+        return self._core.flush(millis(timeout_millis))
 
 
 def register(tracer: Tracer) -> None:
@@ -104,20 +104,35 @@ def choose(tracer: Any, context: Context | None = None) -> Tracer | None:
     return tracer_of(current() if context is None else context) or get_default_tracer()
 
 
+def core_of(tracer: Any, context: Context) -> _native.Core | None:
+    """The native side of the tracer that an argument `tracer` means."""
+    chosen = choose(tracer, context)
+    span: Any = context.get(SPAN_KEY)
+    if tracer is None and isinstance(span, Span) and tracer_of(context) is None:
+        # Nobody holds its tracer any more, but the span still knows where it belongs.
+        return span._core
+    return None if chosen is None else chosen._core
+
+
+def millis(timeout_millis: Any) -> int:
+    """A time in whole milliseconds, of a sensible size."""
+    if isinstance(timeout_millis, bool) or not isinstance(timeout_millis, (int, float)):
+        raise TypeError(f"timeout_millis must be a number, not {type(timeout_millis).__name__}")
+    if math.isnan(timeout_millis):
+        raise ValueError("timeout_millis must be a number, not NaN")
+    return int(min(max(timeout_millis, 0), 10**12))
+
+
 def flush(tracer: Any = None, timeout_millis: float = 30_000) -> bool:
     """Delivers what has ended so far, of one tracer or of all: True only if all of it was delivered within the time."""
     if tracer is not None:
         chosen = choose(tracer)
         return chosen is not None and chosen.flush(timeout_millis)
-    deadline = time.monotonic() + timeout_millis / 1000
-    outcomes = [one.flush(max(0.0, deadline - time.monotonic()) * 1000) for one in list(_tracers)]
-    return all(outcomes)
+    return _native.deliver_all([one._core for one in list(_tracers)], millis(timeout_millis), False)
 
 
 def _deliver_at_exit() -> None:
-    deadline = time.monotonic() + EXIT_SECONDS
-    for tracer in list(_tracers):
-        tracer._core.shutdown(int(max(0.0, deadline - time.monotonic()) * 1000))
+    _native.deliver_all([one._core for one in list(_tracers)], int(EXIT_SECONDS * 1000), True)
 
 
 atexit.register(_deliver_at_exit)

@@ -210,10 +210,24 @@ class SpanBlock(Block):
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
         self._leave()
-        if exc_val is not None:
-            self.span.fail(exc_val)
+        # What goes wrong here is ours: the block's own exception, or none, is what its user gets to see.
+        try:
+            if exc_val is not None and isinstance(self.span, Span):
+                self.span.fail(exc_val)
+        except Exception:
+            _native.report("an exception could not be recorded")
         if self._ends:
-            self.span.end()
+            try:
+                self.span.end()
+            except Exception:
+                _native.report("a span could not be ended")
+
+    def _without_span(self) -> Any:
+        """Begins the block although there is no span for it."""
+        self._context = self._previous = current()
+        self.outer = None
+        self.span = trace.INVALID_SPAN
+        return self.span
 
     async def __aenter__(self) -> Span:
         return self.__enter__()

@@ -71,8 +71,10 @@ class Tracer(_registry.Registered):
         sampler: str | None = None,
         sampler_argument: str | None = None,
         service_name: str | None = None,
-        redact: bool = True,
-        capture: bool = True,
+        redact: bool | None = None,
+        capture: bool | None = None,
+        limits: Mapping[str, int] | None = None,
+        spool_dir: str | os.PathLike[str] | None = None,
         set_global: bool | None = None,
         disable_batch: bool | None = None,
         disable_tracing: bool | None = None,
@@ -130,14 +132,20 @@ class Tracer(_registry.Registered):
             given["exporter"] = [given["exporter"]]
         if isinstance(given.get("otlp_headers"), Mapping):
             given["otlp_headers"] = list(given["otlp_headers"].items())
-        for name, flag in (("redact", redact), ("capture", capture), ("set_global", False if set_global is None else set_global)):
-            if not isinstance(flag, bool):
+        for name, flag in (("redact", redact), ("capture", capture), ("set_global", set_global)):
+            if flag is not None and not isinstance(flag, bool):
                 raise TypeError(f"{name} must be a bool, not {type(flag).__name__}")
+        if limits is not None:
+            given.update(_limits(limits))
+        if spool_dir is not None:
+            raise ValueError("spool_dir is not supported yet: spans that a crash would lose cannot be kept")
         given.setdefault("default_session_name", _program_name())
 
-        self._core = _native.Core(given, dict(os.environ), policy=as_policy(policy) or Policy(), redact=redact)
+        self._core = _native.Core(
+            given, dict(os.environ), policy=as_policy(policy) or Policy(), redact=redact is not False
+        )
         self._core.set_owner(weakref.ref(self))
-        self._captures = capture
+        self._captures = capture is not False
         self._provider = TracerProvider(self._core)
         self._otel_tracer: OtelTracer = self._provider.get_tracer(_NAME, _native.VERSION)
         _registry.register(self)
@@ -161,6 +169,8 @@ class Tracer(_registry.Registered):
         `exporter`: `"honeyhive"`, `"otlp"`, `"console"`, `"memory"`, `"none"`, or a list of them.
         `policy`: whom to trust with what (`Policy`, or a dict of its keywords).
         `sampler`: by its name in OpenTelemetry, with `sampler_argument`.
+        `limits`: a mapping of `attributes`, `events`, `links`, `attributes_per_event`, `attributes_per_link` (how many)
+        and `value_length` (characters).
         `redact=False` leaves secrets in captured values; `capture=False` captures no arguments and results.
         `set_global` makes the provider OpenTelemetry's global one; under `tracebaton-run` it becomes that by itself
         where none is set.
@@ -261,7 +271,7 @@ class Tracer(_registry.Registered):
         fields = {
             "inputs": inputs,
             "outputs": outputs,
-            "metadata": {**(more_metadata or {}), **(metadata or {}), **named_metadata} or None,
+            "metadata": _merged(more_metadata, metadata, named_metadata or None),
             "metrics": metrics,
             "feedback": feedback,
             "config": config,
@@ -272,14 +282,19 @@ class Tracer(_registry.Registered):
             "event_name": event_name,
             "event_id": event_id,
         }
-        return enrich(span, fields)
+        try:
+            return enrich(span, fields)
+        except Exception:
+            # What a value's own code raises is not the request's trouble.
+            _native.report("a field of a span could not be captured")
+            return False
 
     force_flush = _registry.Registered.flush
 
     def shutdown(self, timeout_millis: float = 30_000) -> bool:
         """Delivers what has ended so far, and takes no more. True only if all of it was delivered within the time."""
         _registry.forget(self)
-        return self._provider.shutdown(int(timeout_millis))
+        return self._provider.shutdown(timeout_millis)
 
     def stats(self) -> dict[str, Any]:
         """What became of the spans so far: `queued`, `sent`, `dropped` by reason, `retried`, `last_error`,
@@ -301,6 +316,27 @@ def _fields_of(config: object, names: Iterable[str]) -> dict[str, Any]:
 def _under_tracebaton_run() -> bool:
     """Whether `tracebaton-run` started this process: then its hook is loaded."""
     return "_tracebaton_hook" in sys.modules
+
+
+_LIMITS = ("attributes", "events", "links", "attributes_per_event", "attributes_per_link", "value_length")
+
+
+def _limits(limits: object) -> dict[str, Any]:
+    """The settings that an argument `limits` stands for."""
+    if not isinstance(limits, Mapping):
+        raise TypeError(f"limits must be a mapping, not {type(limits).__name__}")
+    for name in limits:
+        if name not in _LIMITS:
+            raise ValueError(f"limits: {name!r} is none of {', '.join(_LIMITS)}")
+    return {f"max_{name}": value for name, value in limits.items()}
+
+
+def _merged(*parts: Any) -> Any:
+    """Mappings as one, later ones over earlier ones; if one is none, the last that is something."""
+    given = [part for part in parts if part is not None]
+    if all(isinstance(part, Mapping) for part in given):
+        return {key: value for part in given for key, value in part.items()} or None
+    return given[-1]
 
 
 def _program_name() -> str | None:

@@ -29,13 +29,13 @@ def open_object(value: Any) -> Any:
         return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
     if hasattr(kind, "tolist"):  # arrays and numbers of numpy and the like
         return value.tolist()
-    return _without_address(value)
+    return None
 
 
-def _without_address(value: Any) -> str | None:
-    """What to say of an object whose text would be its place in memory; `None` for other objects."""
+def describe(value: Any) -> str:
+    """The text of an object: what it says of itself, or its type where that would be a place in memory."""
     name = getattr(value, "__qualname__", None)
     if isinstance(name, str):  # a function, class or generator
         return f"<{type(value).__name__} {name}>"
     says_more = any("__str__" in vars(kind) or "__repr__" in vars(kind) for kind in type(value).__mro__[:-1])
-    return None if says_more else f"<{type(value).__qualname__}>"
+    return str(value) if says_more else f"<{type(value).__qualname__}>"

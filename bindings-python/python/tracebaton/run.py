@@ -45,7 +45,7 @@ def main() -> NoReturn:
 
 def _run(arguments: Sequence[str], options: Sequence[str]) -> NoReturn:
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_USAGE, end="", file=sys.stdout if arguments else sys.stderr)  # noqa: T201
+        print(_USAGE, end="", file=sys.stdout if arguments else sys.stderr)
         sys.exit(0 if arguments else 2)
     if arguments[0].startswith("-") and not arguments[0].startswith("-m"):
         _fail(2, f"unknown option {arguments[0]}; see tracebaton-run --help")
@@ -88,7 +88,7 @@ def _become(command: list[str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     if os.name == "nt":
-        # There, exec leaves whoever waits for this process with the wrong one. Ctrl-C goes to both; the program decides.
+        # There, exec leaves whoever waits for this process with the wrong one. Ctrl-C goes to both.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.exit(subprocess.call(command))
     # Python ignores these, and what is ignored stays so across exec.

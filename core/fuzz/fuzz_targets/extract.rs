@@ -23,7 +23,9 @@ fuzz_target!(|data: &[u8]| {
         ..Policy::default()
     };
     let pairs: Vec<(&[u8], &[u8])> = lines::lines(rest)
-        .map(|line| line.iter().position(|octet| *octet == b':').map_or((line, &b""[..]), |at| (&line[..at], &line[at + 1..])))
+        .map(|line| {
+            line.iter().position(|octet| *octet == b':').map_or((line, &b""[..]), |at| (&line[..at], &line[at + 1..]))
+        })
         .collect();
     let inbound = extract(&pairs, &policy);
     assert_eq!(inbound.dropped, extract_collected(&Collected::of(pairs.iter().map(|(n, v)| (n, v))), &policy).dropped);

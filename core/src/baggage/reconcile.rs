@@ -31,7 +31,7 @@ pub fn reconcile<'a>(inbound: &Baggage, api: impl IntoIterator<Item = Entry<'a>>
         match last.get(entry.name) {
             Some(member)
                 if member.value() == entry.value
-                    && entry.properties.is_none_or(|text| text == member.properties.unwrap_or_default()) =>
+                    && entry.properties.is_none_or(|text| text == member.properties_raw().unwrap_or_default()) =>
             {
                 untouched.insert(entry.name);
             }

@@ -53,12 +53,12 @@ impl BaggageWriter {
     /// space between them, byte for byte.
     pub fn members(&mut self, baggage: &Baggage, keep: impl Fn(&Member<'_>) -> bool) {
         let whole = baggage.as_str();
-        let (mut members, mut kept) = (0usize, 0usize);
+        let (mut members, mut all) = (0usize, true);
         for member in baggage.iter() {
             members = members.saturating_add(1);
-            kept = kept.saturating_add(usize::from(keep(&member)));
+            all = all && keep(&member);
         }
-        if members > 0 && kept == members && self.fits(members, whole.len()) {
+        if members > 0 && all && self.fits(members, whole.len()) {
             self.write(members, whole);
         } else {
             baggage.iter().filter(keep).for_each(|member| self.member(&member));

@@ -43,13 +43,12 @@ use crate::baggage::{Baggage, Entry, reconcile};
 use crate::carrier::{Collected, Extractor, Header, Injector, header_of};
 use crate::context::SpanContext;
 use crate::extract::extract_collected;
-use crate::id::{SpanId, TraceFlags, TraceId};
+use crate::id::TraceFlags;
 use crate::inject::{Outbound, compose};
 use crate::policy::Policy;
 use crate::rule::RuleSet;
 use crate::scope::{Scope, TracerId};
 use crate::session::{self, InvalidSession};
-use crate::tracestate::TraceState;
 
 mod convert;
 
@@ -297,6 +296,11 @@ struct Carried {
 }
 
 impl Carried {
+    /// Whether this span is in the trace that came in.
+    fn is_of(&self, span: &SpanContext) -> bool {
+        self.span.as_ref().is_some_and(|came_in| came_in.trace_id == span.trace_id)
+    }
+
     /// The members that their baggage never showed, so that nobody can have deleted them there: name and value. Where
     /// nothing is left of what was shown, all of it was cleared.
     fn still_hidden<'a>(&'a self, inbound: &'a Baggage, shown: &[Entry<'_>]) -> Vec<(&'a str, Cow<'a, str>)> {
@@ -304,7 +308,6 @@ impl Carried {
             Some(hidden) if !shown.is_empty() => inbound
                 .entries()
                 .filter(|member| hidden.contains(member.name()))
-                .filter(|member| shown.binary_search_by(|entry| entry.name.cmp(member.name())).is_err())
                 .map(|member| (member.name(), member.value()))
                 .collect(),
             _ => Vec::new(),
@@ -335,9 +338,7 @@ fn current_span(cx: &Context, carried: Option<&Carried>) -> Option<SpanContext> 
     let span = cx.span();
     let theirs = span.span_context();
     let mut ours = SpanContext::try_from(theirs).ok()?;
-    if let Some(Carried { span: Some(came_in), shown, .. }) = carried
-        && came_in.trace_id == ours.trace_id
-    {
+    if let Some(Carried { span: Some(came_in), shown, .. }) = carried.filter(|it| it.is_of(&ours)) {
         if came_in.flags.is_random() {
             ours.flags = ours.flags | TraceFlags::RANDOM;
         }

@@ -68,8 +68,8 @@ impl TryFrom<&OtelSpanContext> for SpanContext {
 }
 
 impl From<&TraceState> for OtelTraceState {
-    /// The members that their type takes, in their order. It refuses keys of level 2 with an `@` that is not followed by
-    /// a system id of level 1.
+    /// The members that their type takes, in their order. It has the grammar of level 1 for keys with an `@`, of which
+    /// level 2 allows several, anywhere but in front.
     fn from(state: &TraceState) -> Self {
         let taken = state.iter().filter(|member| Self::from_key_value([*member]).is_ok());
         Self::from_key_value(taken).unwrap_or_default()

@@ -13,7 +13,7 @@ sys.path[:] = [entry for entry in sys.path if entry != _folder]
 
 _this = sys.modules.pop(__name__)
 try:
-    import sitecustomize  # noqa: F401, PLW0406
+    import sitecustomize  # noqa: F401
 except ImportError as _error:
     if _error.name != __name__:
         raise

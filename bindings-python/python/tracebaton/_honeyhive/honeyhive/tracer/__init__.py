@@ -6,8 +6,8 @@ import time as _time
 from typing import Any as _Any
 
 from opentelemetry import trace as _otel_trace
-from tracebaton import HoneyHiveTracer, atrace, enrich_span, flush, set_default_tracer, trace, trace_class
-from tracebaton import _registry
+
+from tracebaton import HoneyHiveTracer, _registry, atrace, enrich_span, flush, set_default_tracer, trace, trace_class
 from tracebaton._honeyhive.absent import attribute_of as _attribute_of
 from tracebaton._registry import get_default_tracer
 
@@ -31,7 +31,8 @@ def graceful_shutdown_all(timeout_millis: float = 30_000) -> bool:
     """`shutdown_tracer` for every tracer of the process, within one time limit."""
     deadline = _time.monotonic() + timeout_millis / 1000
     tracers = list(_registry._tracers)
-    return all([tracer.shutdown(max(0.0, deadline - _time.monotonic()) * 1000) for tracer in tracers])
+    outcomes = [tracer.shutdown(max(0.0, deadline - _time.monotonic()) * 1000) for tracer in tracers]
+    return all(outcomes)
 
 
 def set_global_provider(provider: _Any) -> None:

@@ -69,7 +69,10 @@ class DotDict(dict[str, _Any]):
 
     def get(self, key: str, default: _Any = None) -> _Any:
         """The item, or the default."""
-        return self[key] if key in self else default
+        try:
+            return self[key]
+        except KeyError:
+            return default
 
     def setdefault(self, key: str, default: _Any = None) -> _Any:
         """The item; the default becomes it where there is none."""

@@ -2,13 +2,14 @@
 
 from opentelemetry import baggage as _baggage
 from opentelemetry.context.context import Context as _Context
+
 from tracebaton import (
+    _native,
     enrich_span_context,
     extract_context_from_carrier,
     inject_context_into_carrier,
     with_distributed_trace_context,
 )
-from tracebaton import _native
 from tracebaton._honeyhive.absent import attribute_of as _attribute_of
 
 

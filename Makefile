@@ -1,0 +1,56 @@
+# Every target installs what it needs (see scripts/lib.sh), and may be run again at any time. PYTHON=/path/to/python3
+# names the interpreter for .venv; KEEP=1 leaves the demo's viewer running.
+
+# The scripts' steps depend on each other, and cargo uses every core by itself.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+export PYTHON KEEP
+
+# The stages of `make test`, in order; the first two prepare the others.
+PREPARE := setup build
+STAGES := rust python e2e
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: ## The tools: Rust, and .venv with the pinned Python packages
+	@scripts/setup.sh
+
+build: venv ## The tracebaton binary in target/release and the wheel, which is installed into .venv
+	@scripts/build.sh
+
+setup: build ## Everything needed to work here: the tools, and the package in .venv
+
+demo: build ## The agents as real processes and their unified tree (KEEP=1: the viewer stays)
+	@.venv/bin/python examples/agents/demo.py --tracebaton target/release/tracebaton
+
+test: ## The tests: Rust, Python, end to end (one stage: make test-rust, test-python, test-e2e)
+	@scripts/test.sh $(PREPARE) $(STAGES)
+
+test-rust test-python test-e2e: test-%:
+	@scripts/test.sh $(PREPARE) $*
+
+test-all: ## `make test`, and the wheel on every Python, with the newest packages and the oldest OpenTelemetry
+	@scripts/test.sh $(PREPARE) $(STAGES) pythons
+
+check: build ## Formatting, lints, types, documentation, no_std, the oldest Rust
+	@scripts/check.sh
+
+msrv: venv ## The library crates with the oldest Rust they declare
+	@scripts/msrv.sh
+
+bench: build ## Every benchmark against its peer
+	@scripts/bench.sh
+
+dist: build ## What a release would hold, in dist/
+	@scripts/dist.sh
+
+lock: ## Today's versions of all Python packages into tests/python/constraints.txt
+	@scripts/lock.sh
+
+clean: ## Removes everything that the other targets made
+	rm -rf target build dist .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find bindings-python examples tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -f bindings-python/python/tracebaton/_native.*so
+
+.PHONY: help venv build setup demo test test-rust test-python test-e2e test-all check msrv bench dist lock clean

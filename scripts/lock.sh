@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Writes tests/python/constraints.txt anew: today's version of every Python package that the tests and examples use, on
+# each Python from 3.10.
+source "$(dirname "$0")/lib.sh"
+
+need_uv
+"$UV" pip compile -q --upgrade --universal --python-version 3.10 --custom-compile-command "make lock" \
+    tests/python/requirements.txt examples/agents/requirements.txt -o tests/python/constraints.txt

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# The wheel's tests on every Python from 3.10 to 3.13 that is here, then with the newest packages there are, and with the
+# oldest OpenTelemetry that the wheel says it takes.
+source "$(dirname "$0")/lib.sh"
+
+result=0
+
+# run NAME PYTHON ARGUMENT…: the tests in a virtual environment of their own, made with the arguments.
+run() {
+    local name=$1 python=$2
+    shift 2
+    say "tests/python with $name"
+    make_venv "build/venv-$name" "$python" "$@"
+    install_wheel "build/venv-$name"
+    "build/venv-$name/bin/python" -m pytest tests/python || result=1
+}
+
+need_uv
+oldest=
+for minor in 10 11 12 13; do
+    if python=$(python_of $minor); then
+        oldest=${oldest:-$python}
+        newest=$python
+        run "python-3.$minor" "$python" -r tests/python/requirements.txt -c tests/python/constraints.txt
+    else
+        say "no Python 3.$minor here"
+    fi
+done
+[ -n "$oldest" ] || fail "no Python from 3.10 to 3.13 here"
+run newest-packages "$newest" -r tests/python/requirements.txt
+# What old packages warn of is not for us to mend.
+export PYTEST_ADDOPTS="-W default"
+run oldest-opentelemetry "$oldest" -r tests/python/requirements.txt --overrides tests/python/oldest.txt
+exit $result

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Runs stages one after the other, each with its name and its time: test.sh STAGE… A stage that prepares the others ends
+# the run when it fails; after a failed test stage the others still run. The summary repeats what each stage's last
+# lines say; the exit code is 0 only if every stage passed.
+source "$(dirname "$0")/lib.sh"
+
+stage_setup() { scripts/setup.sh; }
+stage_build() { scripts/build.sh; }
+# The binding has no tests in Rust: those in Python are its tests.
+stage_rust() { cargo test $LOCKED --workspace --exclude tracebaton-python --all-features --no-fail-fast; }
+stage_python() { "$VENV/bin/python" -m pytest tests/python; }
+stage_e2e() { TRACEBATON_BIN=$PWD/$TRACEBATON "$VENV/bin/python" -m pytest tests/e2e; }
+stage_pythons() { scripts/test-pythons.sh; }
+
+# totals LOG: cargo's result lines added up, and pytest's as they are.
+totals() {
+    awk '
+        /^test result: / { runs++; passed += $4; failed += $6; ignored += $8 }
+        /^=+ .*(passed|failed|error|no tests ran).* =+$/ { print "    " $0 }
+        END {
+            if (runs) {
+                printf "    test result: %s. %d passed; %d failed; %d ignored; in %d programs\n",
+                    failed ? "FAILED" : "ok", passed, failed, ignored, runs
+            }
+        }' "$1"
+}
+
+logs=build/logs
+mkdir -p "$logs"
+rm -f "$logs"/*.log
+summary=
+result=0
+for stage in "$@"; do
+    say "stage $stage"
+    start=$SECONDS
+    code=0
+    "stage_$stage" 2>&1 | tee "$logs/$stage.log" || code=$?
+    line=$(printf '%-8s %s in %s s' "$stage" "$([ $code = 0 ] && echo ok || echo "FAILED ($code)")" "$(seconds_since $start)")
+    say "stage $line"
+    summary+="$line"$'\n'
+    [ $code = 0 ] || result=1
+    case $stage:$code in
+    setup:[1-9]* | build:[1-9]*) break ;;
+    esac
+    found=$(totals "$logs/$stage.log")
+    [ -z "$found" ] || summary+="$found"$'\n'
+done
+
+say "summary, after $SECONDS s"
+printf '%s' "$summary"
+exit $result
