@@ -130,77 +130,49 @@ impl core::ops::BitOr for TraceFlags {
 }
 
 /// Writes `bytes` as lower-case hex into `out`, which is twice as long; what does not fit is left out.
-#[inline]
 pub(crate) fn encode_hex(bytes: &[u8], out: &mut [u8]) {
-    let (words, rest) = bytes.split_at(bytes.len() & !3);
-    let (word_digits, rest_digits) = out.split_at_mut(words.len().saturating_mul(2).min(out.len()));
-    for (word, digits) in words.chunks_exact(4).zip(word_digits.chunks_exact_mut(8)) {
-        let word = u32::from_le_bytes(word.try_into().unwrap_or_default());
-        digits.copy_from_slice(&words::to_digits(word).to_le_bytes());
-    }
-    for (byte, digits) in rest.iter().zip(rest_digits.chunks_exact_mut(2)) {
-        digits.iter_mut().zip(words::to_digits((*byte).into()).to_le_bytes()).for_each(|(to, from)| *to = from);
+    for (byte, pair) in bytes.iter().zip(out.chunks_exact_mut(2)) {
+        if let [high, low] = pair {
+            *high = hex_digit(byte >> 4);
+            *low = hex_digit(byte & 0x0f);
+        }
     }
 }
 
 /// Reads exactly `2 * N` lower-case hex digits (rule TP5).
-#[inline]
 pub(crate) fn decode_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    if text.len() != N.saturating_mul(2) {
+    let mut values = [[0; 2]; N];
+    let digits = values.as_flattened_mut();
+    if text.len() != digits.len() {
         return None;
     }
+    // Errors are gathered and looked at once: without a branch per digit, compilers read many digits at a time.
+    let mut all = 0;
+    for (digit, octet) in digits.iter_mut().zip(text) {
+        *digit = hex_value(*octet);
+        all |= *digit;
+    }
     let mut out = [0; N];
-    // Errors are gathered and looked at once: no branch per digit.
-    let mut wrong = 0;
-    let (words, rest) = out.split_at_mut(N & !3);
-    for (word, digits) in words.chunks_exact_mut(4).zip(text.chunks_exact(8)) {
-        let (value, bad) = words::from_digits(u64::from_le_bytes(digits.try_into().unwrap_or_default()));
-        wrong |= bad;
-        word.copy_from_slice(&value.to_le_bytes());
+    for (byte, [high, low]) in out.iter_mut().zip(values) {
+        *byte = high << 4 | low;
     }
-    for (byte, digits) in rest.iter_mut().rev().zip(text.rchunks_exact(2)) {
-        let digits = u16::from_le_bytes(digits.try_into().unwrap_or_default());
-        // The digits that a whole word has besides are zeros.
-        let (value, bad) = words::from_digits(u64::from(digits) | words::ZEROS << 16);
-        wrong |= bad;
-        *byte = value.to_le_bytes()[0];
-    }
-    (wrong == 0).then_some(out)
+    (all <= 0x0f).then_some(out)
 }
 
-/// Eight hex digits at a time, each in its octet of a word, the first one lowest. No octet carries into the next: all
-/// sums stay below 256.
-mod words {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    /// Eight times the digit `0`.
-    pub(super) const ZEROS: u64 = ONES.wrapping_mul(b'0' as u64);
-    /// `a` is that much above what follows `9`.
-    const GAP: u64 = (b'a' - b'9' - 1) as u64;
+#[allow(clippy::arithmetic_side_effects, reason = "a nibble is below 16")]
+const fn hex_digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) }
+}
 
-    /// Four bytes as digits.
-    #[inline]
-    pub(super) const fn to_digits(bytes: u32) -> u64 {
-        let word = bytes as u64;
-        let word = (word | word << 16) & 0x0000_ffff_0000_ffff;
-        let word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
-        let values = (word >> 4 | word << 8) & ONES.wrapping_mul(0x0f);
-        let letters = values.wrapping_add(ONES.wrapping_mul(6)) >> 4 & ONES;
-        values.wrapping_add(ZEROS).wrapping_add(letters.wrapping_mul(GAP))
-    }
-
-    /// Digits as four bytes, and zero if all of them are lower-case hex digits.
-    #[inline]
-    pub(super) const fn from_digits(digits: u64) -> (u32, u64) {
-        // Bit 6 tells letters from digits, and the low half is the value, or from `a` on the value less nine.
-        let letters = digits >> 6 & ONES;
-        let values = (digits & ONES.wrapping_mul(0x0f)).wrapping_add(letters.wrapping_mul(9));
-        // The high half is that of `0` or of `a`; letters, and no digits, are ten or more; none is above fifteen.
-        let wrong = (digits & ONES.wrapping_mul(0xf0)) ^ letters.wrapping_add(ONES).wrapping_mul(b'0' as u64)
-            | (values.wrapping_add(ONES.wrapping_mul(6)) >> 4 & ONES) ^ letters
-            | values & ONES.wrapping_mul(0x10);
-        let word = (values << 4 | values >> 8) & 0x00ff_00ff_00ff_00ff;
-        let word = (word | word >> 8) & 0x0000_ffff_0000_ffff;
-        ((word | word >> 16) as u32, wrong)
+/// The value of a lower-case hex digit; 0xff for any other octet.
+const fn hex_value(octet: u8) -> u8 {
+    let (digit, letter) = (octet.wrapping_sub(b'0'), octet.wrapping_sub(b'a'));
+    if digit < 10 {
+        digit
+    } else if letter < 6 {
+        letter.wrapping_add(10)
+    } else {
+        0xff
     }
 }
 

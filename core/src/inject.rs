@@ -103,13 +103,27 @@ impl Headers {
     /// spelling of the name, or with none where the carrier must not keep a value of its own. A `tracestate` beside a
     /// `traceparent` that it does not belong to is such a one (rule TP12); baggage that we have taken in and of which
     /// nothing may leave is another.
-    pub fn each(&self, mut f: impl FnMut(Header, Option<&str>)) {
-        if let Some(traceparent) = &self.traceparent {
-            f(Header::Traceparent, Some(ascii(traceparent)));
-            f(Header::Tracestate, self.tracestate.as_ref().map(TraceState::as_str));
-        }
-        f(Header::Baggage, self.baggage.as_deref());
+    pub fn each(&self, f: impl FnMut(Header, Option<&str>)) {
+        each(self.traceparent.as_ref(), self.tracestate.as_ref(), self.baggage.as_deref(), f);
     }
+}
+
+fn each(
+    traceparent: Option<&[u8; Traceparent::BYTES]>,
+    tracestate: Option<&TraceState>,
+    baggage: Option<&str>,
+    mut f: impl FnMut(Header, Option<&str>),
+) {
+    if let Some(traceparent) = traceparent {
+        f(Header::Traceparent, Some(ascii(traceparent)));
+        f(Header::Tracestate, tracestate.map(TraceState::as_str));
+    }
+    f(Header::Baggage, baggage);
+}
+
+/// The `tracestate` to send, if it is not empty (rule TS2).
+fn tracestate<'a>(out: &Outbound<'a>) -> Option<&'a TraceState> {
+    out.span.map(|span| &span.trace_state).filter(|state| !state.is_empty())
 }
 
 /// Makes the headers to send. `carrier_baggage` are the `baggage` values that the carrier holds already: they count as
@@ -153,7 +167,10 @@ fn compose_baggage(out: &Outbound<'_>, carrier_baggage: &[&[u8]], dropped: &mut 
     for entry in out.application {
         if out.leaves(entry.name) && !is_untouched(inbound, entry) {
             writer.entry(*entry);
-            taken.push(entry.name);
+            // Nobody asks if nothing comes after.
+            if !(existing.is_empty() && inbound.is_empty()) {
+                taken.push(entry.name);
+            }
         }
     }
     taken.sort_unstable();
@@ -172,8 +189,10 @@ fn compose_baggage(out: &Outbound<'_>, carrier_baggage: &[&[u8]], dropped: &mut 
         accepted && free(&taken, member)
     };
     if !inbound.is_empty() {
-        let leading = inbound.iter().take_while(|member| !leaves(member)).count();
-        writer.members(&behind(inbound, leading), leaves);
+        match inbound.iter().take_while(|member| !leaves(member)).count() {
+            0 => writer.members(inbound, leaves),
+            leading => writer.members(&behind(inbound, leading), leaves),
+        }
     }
     let (text, left_out) = writer.finish();
     *dropped |= left_out;
@@ -184,9 +203,6 @@ fn compose_baggage(out: &Outbound<'_>, carrier_baggage: &[&[u8]], dropped: &mut 
 /// whole, and the members that the service before us wrote in front are not written again: this keeps the rest byte for
 /// byte over many hops.
 fn behind(baggage: &Baggage, members: usize) -> Baggage {
-    if members == 0 {
-        return baggage.clone();
-    }
     let rest = baggage.as_str().splitn(members.saturating_add(1), ',').nth(members).unwrap_or_default();
     // All of them were read before, so that none is dropped now.
     Baggage::parse(&[rest.as_bytes()], usize::MAX, usize::MAX, &mut RuleSet::default())
@@ -205,8 +221,11 @@ fn is_untouched(inbound: &Baggage, entry: &Entry<'_>) -> bool {
 pub fn inject<I: Injector + ?Sized>(carrier: &mut I, out: &Outbound<'_>) {
     let mut existing = Vec::new();
     carrier.each(Header::Baggage.name(), &mut |value| existing.push(value));
-    let headers = compose(out, &existing);
-    headers.each(|header, value| match value {
+    // As compose, without a copy of what is only borrowed.
+    let traceparent = out.span.map(|span| span.traceparent().to_bytes());
+    let baggage = compose_baggage(out, &existing, &mut RuleSet::default());
+    let baggage = Some(baggage.as_str()).filter(|text| !text.is_empty());
+    each(traceparent.as_ref(), tracestate(out), baggage, |header, value| match value {
         Some(value) => carrier.set(header.name(), value),
         None => carrier.unset(header.name()),
     });

@@ -61,13 +61,18 @@ fn parse_trimmed(value: &[u8]) -> Result<Traceparent, Rule> {
     else {
         return Err(shape);
     };
-    // Rule TP5: the digits are lower-case; decode_hex takes no others.
-    let (Some(trace_id), Some(span_id), Some([flags])) = (decode_hex(trace_id), decode_hex(span_id), decode_hex(flags))
-    else {
-        return Err(Rule::TraceparentHex);
-    };
+    // Rule TP5: the digits are lower-case; decode_hex takes no others. All of them are read at once.
+    let mut digits = [b'0'; 64];
+    for (place, field) in [(0..32, trace_id), (32..48, span_id), (48..50, flags)] {
+        digits.get_mut(place).unwrap_or_default().copy_from_slice(field);
+    }
+    let decoded: [u8; 32] = decode_hex(&digits).ok_or(Rule::TraceparentHex)?;
     // Rule TP6: neither id is all zero.
-    let (Some(trace_id), Some(span_id)) = (TraceId::from_bytes(trace_id), SpanId::from_bytes(span_id)) else {
+    let (Some(trace_id), Some(span_id), [.., flags, _, _, _, _, _, _, _]) = (
+        decoded.first_chunk().and_then(|bytes| TraceId::from_bytes(*bytes)),
+        decoded.get(16..24).and_then(|bytes| SpanId::from_bytes(bytes.try_into().ok()?)),
+        decoded,
+    ) else {
         return Err(Rule::TraceparentZero);
     };
     Ok(Traceparent { trace_id, span_id, flags: TraceFlags::from_bits(flags) })

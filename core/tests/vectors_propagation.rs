@@ -12,7 +12,7 @@ use tracebaton::explain::{Outcome, explain};
 use tracebaton::extract::extract;
 use tracebaton::id::{SpanId, TraceFlags, TraceId};
 use tracebaton::inject::{Outbound, compose, inject};
-use tracebaton::policy::Policy;
+use tracebaton::policy::{Allowed, Policy};
 use tracebaton::rule::{Rule, RuleSet};
 use tracebaton::scope::{Scope, TracerId};
 use tracebaton::session;
@@ -61,6 +61,7 @@ fn injection() {
             application: reconciled.as_ref().map_or(&entries, |both| &both.application),
             inbound: reconciled.as_ref().map(|both| &both.inbound).or(inbound.as_ref()),
             policy: policy.as_ref(),
+            allowed: input["to"].as_str().map_or(Allowed::ALL, |to| policy.clone().unwrap_or_default().destination(to)),
         };
         let mut carrier = pairs(&input["carrier"]);
         let existing = carrier.clone();

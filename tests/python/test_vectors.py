@@ -27,7 +27,6 @@ from tracebaton import (
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 Make = Callable[..., Tracer]
-HONEYHIVE = ("honeyhive.", "honeyhive_")
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -72,13 +71,11 @@ def span_facts(span: Any) -> dict[str, Any] | None:
     }
 
 
-ALIASES = {f"{prefix}{key}" for key in ("session_id", "project", "source") for prefix in ("", *HONEYHIVE)}
-
-
-def kept_of(text: str) -> list[str]:
+def kept_of(text: str, ours: list[str]) -> list[str]:
     """The members of a baggage text but for those that ours replace."""
+    aliases = {prefix + key for key in ours for prefix in ("", "honeyhive.", "honeyhive_")}
     members = text.split(",") if text else []
-    return [member for member in members if member.split("=")[0].strip() not in ALIASES]
+    return [member for member in members if member.split("=")[0].strip() not in aliases]
 
 
 @cases("extract")
@@ -102,9 +99,12 @@ def test_extract(make_tracer: Make, case: dict[str, Any]) -> None:
         for link in recorded.links
     ]
     assert links == ([expected["link"]] if expected["link"] else [])
-    # Ours first, then what was kept of the caller's, as it came.
-    ours = [recorded.session, *([recorded.project] if recorded.project else []), "dev"]
-    assert sent["baggage"].split(",")[len(ours) :] == kept_of(expected["baggage"])
+    # Ours first, then what was kept of the caller's, as it came and as far as there is room.
+    ours = ["session_id", *(["project"] if recorded.project else []), "source"]
+    members = sent["baggage"].split(",")
+    assert [member.split("=")[0] for member in members[: len(ours)]] == ours
+    kept = kept_of(expected["baggage"], ours)
+    assert members[len(ours) :] == kept[: 180 - len(ours)]
 
 
 @cases("extract")
@@ -165,7 +165,7 @@ def test_inject(make_tracer: Make, case: dict[str, Any]) -> None:
         context = otel_trace.set_span_in_context(remote, context)
     carrier: list[Any] = [tuple(pair) for pair in given.get("carrier", [])]
     token = otel_context.attach(context)
-    inject_context_into_carrier(carrier, tracer)
+    inject_context_into_carrier(carrier, tracer, url=given.get("to"))
     otel_context.detach(token)
     assert sorted(carrier) == sorted(tuple(pair) for pair in case["expected"]["carrier"])
 

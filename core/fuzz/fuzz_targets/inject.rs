@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
         source: Some(&source),
         application: &application,
         inbound: Some(&inbound.baggage),
-        policy: None,
+        ..Outbound::default()
     };
     let mut carrier: Vec<(String, Vec<u8>)> = vec![("Baggage".into(), raw(6).to_vec()), ("accept".into(), vec![])];
     inject(&mut carrier, &out);

@@ -44,8 +44,8 @@ use crate::carrier::{Collected, Extractor, Header, Injector, header_of};
 use crate::context::SpanContext;
 use crate::extract::extract_collected;
 use crate::id::TraceFlags;
-use crate::inject::{Outbound, compose};
-use crate::policy::Policy;
+use crate::inject::{Outbound, compose, inject};
+use crate::policy::{Allowed, Policy};
 use crate::rule::RuleSet;
 use crate::scope::{Scope, TracerId};
 use crate::session::{self, InvalidSession};
@@ -123,16 +123,8 @@ impl TracebatonPropagator {
     /// carrier has already is merged, and no header stays a second time under another spelling. With a `url` (or
     /// `host:port`, or host) the policy says what may go there.
     pub fn inject_into<I: Injector + ?Sized>(&self, cx: &Context, carrier: &mut I, url: Option<&str>) {
-        let mut existing = Vec::new();
-        carrier.each(Header::Baggage.name(), &mut |value| existing.push(value));
-        let mut headers = self.with_outbound(cx, |out| compose(out, &existing));
-        if url.is_some_and(|url| !self.policy.destination(url).baggage) {
-            headers.baggage = None;
-        }
-        headers.each(|header, value| match value {
-            Some(value) => carrier.set(header.name(), value),
-            None => carrier.unset(header.name()),
-        });
+        let allowed = url.map_or(Allowed::ALL, |url| self.policy.destination(url));
+        self.with_outbound(cx, allowed, |out| inject(carrier, out));
     }
 
     /// The context with what these headers say; what they do not say stays as it is.
@@ -167,7 +159,7 @@ impl TracebatonPropagator {
     }
 
     /// Calls `send` with what is to be sent in this context.
-    fn with_outbound<R>(&self, cx: &Context, send: impl FnOnce(&Outbound<'_>) -> R) -> R {
+    fn with_outbound<R>(&self, cx: &Context, allowed: Allowed, send: impl FnOnce(&Outbound<'_>) -> R) -> R {
         let carried = cx.get::<Carried>();
         let scope = carried.map(|carried| &carried.scope);
         let span = current_span(cx, carried);
@@ -190,6 +182,7 @@ impl TracebatonPropagator {
             application,
             inbound,
             policy: Some(&self.policy),
+            allowed,
         })
     }
 }
@@ -214,7 +207,7 @@ impl fmt::Debug for TracebatonPropagator {
 
 impl TextMapPropagator for TracebatonPropagator {
     fn inject_context(&self, cx: &Context, injector: &mut dyn OtelInjector) {
-        let headers = self.with_outbound(cx, |out| compose(out, &[]));
+        let headers = self.with_outbound(cx, Allowed::ALL, |out| compose(out, &[]));
         headers.each(|header, value| {
             // Their carriers cannot unset.
             if let Some(value) = value {

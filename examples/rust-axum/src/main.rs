@@ -96,11 +96,16 @@ impl Service {
             let mut client = self.start("GET", Kind::Client, Some(&server.context));
             client.set_attribute("url.full", url.clone(), limits);
             // Everyone is sent the trace; the session and the caller's baggage go where the policy trusts.
-            let mut out = Outbound { span: Some(&client.context), policy: Some(&self.policy), ..Outbound::default() };
-            if self.policy.destination(url).baggage {
-                let (source, inbound) = (Some(&*self.settings.source), Some(&inbound.baggage));
-                out = Outbound { session, project, source, inbound, ..out };
-            }
+            let out = Outbound {
+                span: Some(&client.context),
+                session,
+                project,
+                source: Some(&self.settings.source),
+                inbound: Some(&inbound.baggage),
+                policy: Some(&self.policy),
+                allowed: self.policy.destination(url),
+                ..Outbound::default()
+            };
             let mut request = ureq::get(url);
             if let Some(headers) = request.headers_mut() {
                 inject(headers, &out);
