@@ -17,8 +17,8 @@ mod grammar;
 mod reconcile;
 mod writer;
 
-pub(crate) use grammar::find;
 use grammar::{are_properties, cut, is_token, is_value, plain_member, trim};
+pub(crate) use grammar::{find, plain_run};
 pub use reconcile::{Reconciled, reconcile};
 pub use writer::BaggageWriter;
 
@@ -126,6 +126,9 @@ impl Baggage {
 
     /// The last member with this name (rule B9). Names are case-sensitive and never decoded (rule B3).
     pub fn get(&self, name: &str) -> Option<Member<'_>> {
+        if self.is_empty() {
+            return None;
+        }
         // Only the one that is found is taken apart.
         let is_named = |raw: &&str| {
             raw.strip_prefix(name).is_some_and(|rest| rest.starts_with('=') || trim(rest).starts_with('='))

@@ -130,6 +130,7 @@ impl core::ops::BitOr for TraceFlags {
 }
 
 /// Writes `bytes` as lower-case hex into `out`, which is twice as long; what does not fit is left out.
+#[inline]
 pub(crate) fn encode_hex(bytes: &[u8], out: &mut [u8]) {
     for (byte, pair) in bytes.iter().zip(out.chunks_exact_mut(2)) {
         if let [high, low] = pair {

@@ -55,6 +55,11 @@ impl fmt::Debug for Outbound<'_> {
 }
 
 impl<'a> Outbound<'a> {
+    /// The span that may be sent.
+    fn span(&self) -> Option<&'a SpanContext> {
+        self.span.filter(|_| self.allowed.trace)
+    }
+
     fn own(&self, member: OwnMember) -> Option<&'a str> {
         match member {
             OwnMember::Session => self.session,
@@ -123,7 +128,7 @@ fn each(
 
 /// The `tracestate` to send, if it is not empty (rule TS2).
 fn tracestate<'a>(out: &Outbound<'a>) -> Option<&'a TraceState> {
-    out.span.map(|span| &span.trace_state).filter(|state| !state.is_empty())
+    out.span().map(|span| &span.trace_state).filter(|state| !state.is_empty())
 }
 
 /// Makes the headers to send. `carrier_baggage` are the `baggage` values that the carrier holds already: they count as
@@ -136,10 +141,9 @@ fn tracestate<'a>(out: &Outbound<'a>) -> Option<&'a TraceState> {
 pub fn compose(out: &Outbound<'_>, carrier_baggage: &[&[u8]]) -> Headers {
     let mut dropped = RuleSet::EMPTY;
     let baggage = compose_baggage(out, carrier_baggage, &mut dropped);
-    let span = out.span.filter(|_| out.allowed.trace);
     Headers {
-        traceparent: span.map(|span| span.traceparent().to_bytes()),
-        tracestate: span.map(|span| &span.trace_state).filter(|state| !state.is_empty()).cloned(),
+        traceparent: out.span().map(|span| span.traceparent().to_bytes()),
+        tracestate: out.span().map(|span| &span.trace_state).filter(|state| !state.is_empty()).cloned(),
         baggage: (!baggage.is_empty()).then_some(baggage),
         dropped,
     }
@@ -222,7 +226,7 @@ pub fn inject<I: Injector + ?Sized>(carrier: &mut I, out: &Outbound<'_>) {
     let mut existing = Vec::new();
     carrier.each(Header::Baggage.name(), &mut |value| existing.push(value));
     // As compose, without a copy of what is only borrowed.
-    let traceparent = out.span.map(|span| span.traceparent().to_bytes());
+    let traceparent = out.span().map(|span| span.traceparent().to_bytes());
     let baggage = compose_baggage(out, &existing, &mut RuleSet::default());
     let baggage = Some(baggage.as_str()).filter(|text| !text.is_empty());
     each(traceparent.as_ref(), tracestate(out), baggage, |header, value| match value {

@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::baggage::find;
+use crate::baggage::{find, plain_run};
 
 /// Decodes `%XX` once (rule B5): octets that are not UTF-8 become U+FFFD, `+` stays a plus, and a `%` that two hex
 /// digits do not follow stays as it is. Borrows when there is nothing to decode.
@@ -31,12 +31,10 @@ pub(crate) fn decode(text: &str) -> Cow<'_, str> {
 
 /// Appends `text` with everything encoded but `A-Z a-z 0-9 _ . - ~ /` (rule B12).
 pub(crate) fn encode(text: &str, out: &mut String) {
-    let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'.' | b'-' | b'~' | b'/');
     let mut rest = text;
     loop {
         // What is plain, usually all of it, is copied at once.
-        let end = rest.bytes().position(|octet| !is_plain(octet)).unwrap_or(rest.len());
-        let (plain, behind) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        let (plain, behind) = rest.split_at_checked(plain_run(rest)).unwrap_or((rest, ""));
         out.push_str(plain);
         let Some(other) = behind.chars().next() else { return };
         for octet in other.encode_utf8(&mut [0; 4]).bytes() {

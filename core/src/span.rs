@@ -10,8 +10,8 @@ use crate::flatten::json_text;
 use crate::id::{SpanId, TraceFlags, TraceId};
 use crate::limits::{Limits, truncate_characters};
 use crate::otlp::protobuf::{
-    LEN, Open, VARINT, close, message, open, put_bytes, put_bytes_always, put_double_always, put_fixed32, put_fixed64,
-    put_uint, put_uint_always, put_varint, varint_len,
+    FIXED64, LEN, Open, VARINT, close, message, open, put_bytes, put_bytes_always, put_double_always, put_fixed32,
+    put_fixed64, put_uint, put_uint_always, put_varint, varint_len,
 };
 use crate::routing::{Routing, RoutingKey};
 use crate::value::Value;
@@ -365,34 +365,40 @@ pub(crate) fn put_attribute(
     });
 }
 
-/// Writes a `KeyValue` field of which all lengths fit into one byte, as those of most attributes do: with a few copies.
+/// Writes a `KeyValue` field of which all lengths fit into one byte, as those of most attributes do: with few copies.
 /// The bytes are those of [`put_attribute`].
 #[inline]
 fn put_short_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: &Value<'_>, length: Option<usize>) -> bool {
-    // The tag of the value in `AnyValue`, what stands before its text, and its text.
-    let (tag, number, text): (u8, u64, &[u8]) = match value {
+    // The tag of the value in `AnyValue` and what stands behind it: a number or a length, and a text.
+    let bits;
+    let (tag, number, text): (u8, Option<u64>, &[u8]) = match value {
         Value::Str(text) if text.len() < 0x80 && length.is_none_or(|length| text.len() <= length) => {
-            (STRING_VALUE, text.len() as u64, text.as_bytes())
+            (STRING_VALUE, Some(text.len() as u64), text.as_bytes())
         }
-        Value::Bool(value) => (BOOL_VALUE, u64::from(*value), &[]),
+        Value::Bool(value) => (BOOL_VALUE, Some(u64::from(*value)), &[]),
         // An int64 is the varint of its two's complement.
-        Value::Int(value) => (INT_VALUE, *value as u64, &[]),
+        Value::Int(value) => (INT_VALUE, Some(*value as u64), &[]),
+        Value::Double(value) => {
+            bits = value.to_le_bytes();
+            (DOUBLE_VALUE, None, &bits)
+        }
         _ => return false,
     };
-    let number_len = if number < 0x80 { 1 } else { varint_len(number) };
-    let any_value = text.len().wrapping_add(number_len).wrapping_add(1);
-    // Nothing wraps: both texts are short.
-    let entry = key.len().wrapping_add(any_value).wrapping_add(4);
-    if key.is_empty() || key.len() >= 0x80 || entry >= 0x80 || field >= 0x10 {
+    let number_len = match number {
+        None => 0,
+        Some(0..0x80) => 1,
+        Some(number) => varint_len(number),
+    };
+    let any_value = text.len().saturating_add(number_len).saturating_add(1);
+    let entry = key.len().saturating_add(any_value).saturating_add(4);
+    if key.is_empty() || entry >= 0x80 || field >= 0x10 {
         return false;
     }
     out.reserve(entry.saturating_add(2));
     out.extend_from_slice(&[(field << 3 | LEN) as u8, entry as u8, KEY, key.len() as u8]);
     out.extend_from_slice(key.as_bytes());
-    if number < 0x80 {
-        out.extend_from_slice(&[ANY_VALUE, any_value as u8, tag, number as u8]);
-    } else {
-        out.extend_from_slice(&[ANY_VALUE, any_value as u8, tag]);
+    out.extend_from_slice(&[ANY_VALUE, any_value as u8, tag]);
+    if let Some(number) = number {
         put_varint(out, number);
     }
     out.extend_from_slice(text);
@@ -405,6 +411,7 @@ const ANY_VALUE: u8 = 2 << 3 | LEN as u8;
 const STRING_VALUE: u8 = 1 << 3 | LEN as u8;
 const BOOL_VALUE: u8 = 2 << 3 | VARINT as u8;
 const INT_VALUE: u8 = 3 << 3 | VARINT as u8;
+const DOUBLE_VALUE: u8 = 4 << 3 | FIXED64 as u8;
 
 /// Writes the content of an `AnyValue`.
 fn put_any_value(out: &mut Vec<u8>, value: &Value<'_>, length: Option<usize>, depth: usize) {

@@ -45,10 +45,18 @@ impl Traceparent {
     /// The header value, in ASCII: version 00 with only the flags of level 2 (rules TP8, TP9).
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
         let mut out = *b"00-................................-................-..";
-        let fields: [(_, &[u8]); 3] =
-            [(3..35, &self.trace_id.to_bytes()), (36..52, &self.span_id.to_bytes()), (53..55, &[self.flags.bits()])];
-        for (place, bytes) in fields {
-            encode_hex(bytes, out.get_mut(place).unwrap_or_default());
+        // All fields at once: compilers write many digits at a time.
+        let (mut bytes, mut digits) = ([0; 32], [0; 64]);
+        for (place, field) in [
+            (0..16, &self.trace_id.to_bytes()[..]),
+            (16..24, &self.span_id.to_bytes()[..]),
+            (24..25, &[self.flags.bits()][..]),
+        ] {
+            bytes.get_mut(place).unwrap_or_default().copy_from_slice(field);
+        }
+        encode_hex(&bytes, &mut digits);
+        for (to, from) in [(3..35, 0..32), (36..52, 32..48), (53..55, 48..50)] {
+            out.get_mut(to).unwrap_or_default().copy_from_slice(digits.get(from).unwrap_or_default());
         }
         out
     }

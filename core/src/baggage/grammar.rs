@@ -8,6 +8,9 @@ const TOKEN: u8 = 1;
 /// Rule B4: `baggage-octet`.
 const VALUE: u8 = 2;
 
+/// Rule B12: what is sent as it is.
+const PLAIN: u8 = 4;
+
 /// What each octet may be part of.
 static CLASSES: [u8; 256] = classes();
 
@@ -18,9 +21,11 @@ const fn classes() -> [u8; 256] {
         let token = octet.is_ascii_alphanumeric()
             || matches!(octet, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
         let value = matches!(octet, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e);
+        let plain = octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'.' | b'-' | b'~' | b'/');
         #[allow(clippy::indexing_slicing, reason = "there are 256 octets")]
         {
-            table[octet as usize] = if token { TOKEN } else { 0 } | if value { VALUE } else { 0 };
+            table[octet as usize] =
+                if token { TOKEN } else { 0 } | if value { VALUE } else { 0 } | if plain { PLAIN } else { 0 };
         }
         octet = octet.saturating_add(1);
     }
@@ -43,6 +48,11 @@ pub(super) fn plain_member(text: &[u8]) -> Option<(usize, usize)> {
     let value = run(rest, VALUE);
     let ends = matches!(rest.get(value), None | Some(b','));
     (name > 0 && ends).then(|| (name, name.saturating_add(value).saturating_add(1)))
+}
+
+/// How much at the beginning of a value is sent as it is (rule B12).
+pub(crate) fn plain_run(value: &str) -> usize {
+    run(value.as_bytes(), PLAIN)
 }
 
 pub(super) fn is_token(name: &str) -> bool {
