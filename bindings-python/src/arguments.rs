@@ -53,7 +53,7 @@ impl Given {
             flush_interval: one(arguments, "flush_interval", "a number of seconds", |it| {
                 !it.is_instance_of::<PyBool>()
             })?,
-            exporter: one(arguments, "exporter", "a list of str", |_| true)?.unwrap_or_default(),
+            exporter: one(arguments, "exporter", "a str or a list of str", |_| true)?.unwrap_or_default(),
             headers: one(arguments, "otlp_headers", "a list of pairs of str", |_| true)?.unwrap_or_default(),
         })
     }

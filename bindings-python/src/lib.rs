@@ -50,4 +50,6 @@ mod native {
     use super::span::SpanBase;
     #[pymodule_export]
     use super::trace_state::{tracestate_delete, tracestate_insert, tracestate_members};
+    #[pymodule_export]
+    use super::types::set_up;
 }

@@ -26,9 +26,7 @@ impl RemoteBase {
 
     /// The span's context, as OpenTelemetry's API has it.
     fn get_span_context(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.object
-            .get_or_try_init(py, || span_context::to_python(py, &self.context))
-            .map(|context| context.clone_ref(py))
+        span_context::cached(py, &self.object, &self.context)
     }
 }
 

@@ -176,9 +176,7 @@ impl SpanBase {
 
     /// The span's context, as OpenTelemetry's API has it.
     fn get_span_context(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.context_object
-            .get_or_try_init(py, || span_context::to_python(py, &self.context))
-            .map(|context| context.clone_ref(py))
+        span_context::cached(py, &self.context_object, &self.context)
     }
 
     #[getter]
@@ -532,8 +530,13 @@ impl SpanBase {
     }
 
     fn encode(&self, py: Python<'_>, out: &mut Vec<u8>, routing: &tracebaton::routing::Routing) {
-        let state = self.state();
         let limits = &self.core.get().limits;
+        // Values that a processor put among the attributes may run code of their own, which may look at this span: it is
+        // not locked meanwhile.
+        let (name, end_ns) = {
+            let state = self.state();
+            (state.name.clone(), state.end_ns)
+        };
         let head = SpanHead {
             trace_id: self.context.trace_id,
             span_id: self.context.span_id,
@@ -541,10 +544,10 @@ impl SpanBase {
             parent_is_remote: self.parent_is_remote,
             flags: self.context.flags,
             trace_state: self.context.trace_state.as_str(),
-            name: &state.name,
+            name: &name,
             kind: self.kind,
             start_ns: self.start_ns,
-            end_ns: state.end_ns.unwrap_or_else(wall_ns),
+            end_ns: end_ns.unwrap_or_else(wall_ns),
         };
         let mut writer = SpanWriter::begin(out, &head, limits);
         for (key, value) in self.attributes.bind(py).iter() {
@@ -554,6 +557,8 @@ impl SpanBase {
                 writer.count_dropped(1, 0, 0);
             }
         }
+        // Those of events and links are copies of our own, of basic types only.
+        let state = self.state();
         for event in &state.events {
             writer.event(event.time_ns, &event.name, |out| put_all(py, out, event.attributes.as_ref()));
         }

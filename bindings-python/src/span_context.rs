@@ -1,6 +1,7 @@
 //! Span contexts between core and OpenTelemetry's API.
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyInt, PyString};
 use tracebaton::context::SpanContext;
 use tracebaton::id::{SpanId, TraceFlags, TraceId};
@@ -26,6 +27,17 @@ pub(crate) fn to_python(py: Python<'_>, context: &SpanContext) -> PyResult<Py<Py
         trace_state,
     );
     Ok(types.span_context.bind(py).call1(arguments)?.unbind())
+}
+
+/// The same, made once. Making it runs Python code, during which the process may be forked: nobody waits for another
+/// thread to be done with it, which a child would do for ever.
+pub(crate) fn cached(py: Python<'_>, cache: &PyOnceLock<Py<PyAny>>, context: &SpanContext) -> PyResult<Py<PyAny>> {
+    if let Some(object) = cache.get(py) {
+        return Ok(object.clone_ref(py));
+    }
+    let object = to_python(py, context)?;
+    let _ = cache.set(py, object.clone_ref(py));
+    Ok(object)
 }
 
 /// What an API's `SpanContext` says, valid or not.

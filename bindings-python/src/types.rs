@@ -1,5 +1,6 @@
 //! Python objects that the native side uses again and again, looked up once.
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
@@ -29,7 +30,17 @@ pub(crate) struct Types {
 static TYPES: PyOnceLock<Types> = PyOnceLock::new();
 
 pub(crate) fn get(py: Python<'_>) -> PyResult<&Types> {
-    TYPES.get_or_try_init(py, || load(py))
+    TYPES.get(py).ok_or_else(|| PyRuntimeError::new_err("the package tracebaton is not imported"))
+}
+
+/// Looks them up. The package calls it when it is imported, not whoever needs them first: a process that is forked just
+/// then would have a child that waits for a thread which it does not have.
+#[pyfunction]
+pub(crate) fn set_up(py: Python<'_>) -> PyResult<()> {
+    if TYPES.get(py).is_none() {
+        let _ = TYPES.set(py, load(py)?);
+    }
+    Ok(())
 }
 
 fn load(py: Python<'_>) -> PyResult<Types> {

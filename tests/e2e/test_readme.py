@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "examples" / "quickstart"
 sys.path.insert(0, str(ROOT / "examples" / "agents"))
 
-from processes import Stage  # noqa: E402
+from processes import Stage
 
 
 def shown() -> dict[str, str]:

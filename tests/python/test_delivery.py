@@ -288,6 +288,10 @@ def test_partial_success_is_reported_and_not_retried(
     assert len(collector.requests) == 1
     stats = tracer.stats()
     assert (stats["sent"], sum(stats["dropped"].values())) == (3, 2)
+    # The worker says it after it has woken those who wait.
+    deadline = time.monotonic() + 10
+    while not caplog.messages and time.monotonic() < deadline:
+        time.sleep(0.005)
     assert len(caplog.messages) == 1
 
 
@@ -364,18 +368,6 @@ def test_connections_are_kept(sending: Callable[..., Tracer], collector: Collect
         assert tracer.flush(5_000)
     assert len(collector.requests) == 5
     assert len(accepted) == 1
-
-
-def test_an_openTelemetry_exporter_as_exporter() -> None:
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-    exporter = InMemorySpanExporter()
-    tracer = Tracer.init(exporter=exporter)
-    with tracer.start_span("s", attributes={"a": 1}):
-        pass
-    assert tracer.flush(5_000)
-    (span,) = exporter.get_finished_spans()
-    assert (span.name, span.attributes["a"]) == ("s", 1)
 
 
 def test_the_console(capfd: pytest.CaptureFixture[str]) -> None:

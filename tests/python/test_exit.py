@@ -90,7 +90,7 @@ def test_os_exit_is_the_programs_own_wish(collector: Collector) -> None:
 
 
 def test_no_signal_handlers() -> None:
-    code = PREAMBLE + SPAN + "print(signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT).__name__)"
+    code = PREAMBLE + SPAN + "print(int(signal.getsignal(signal.SIGTERM)), signal.getsignal(signal.SIGINT).__name__)"
     environment = {"OTEL_TRACES_EXPORTER": "none"}
     assert output(code, environment) == "0 default_int_handler"
 

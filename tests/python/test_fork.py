@@ -221,16 +221,17 @@ if __name__ == "__main__":
 
 def test_a_fork_while_other_threads_end_spans(collector: Collector) -> None:
     code = """
-import threading
+import faulthandler, threading
 stop = threading.Event()
 def busy():
     while not stop.is_set():
         span("busy")
 threads = [threading.Thread(target=busy) for _ in range(3)]
 for thread in threads: thread.start()
-for number in range(5):
+for number in range(8):
     pid = os.fork()
     if pid == 0:
+        faulthandler.dump_traceback_later(15, exit=True)  # a lock that another thread held at the fork
         span(f"child {number}")
         os._exit(0 if tracer.flush(10_000) else 5)
     wait(pid)
@@ -244,7 +245,8 @@ for thread in threads: thread.join()
 
     done = subprocess.run(
         [sys.executable, "-c", PREAMBLE + CHILD + code],
-        env=clean_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}),
+        # The queue is short, so that the collector can keep up.
+        env=clean_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_MAX_QUEUE_SIZE": "2048"}),
         capture_output=True,
         encoding="utf-8",
         timeout=60,
@@ -252,7 +254,7 @@ for thread in threads: thread.join()
     )
     assert done.returncode == 0, done.stderr
     found = [span for span in collector.spans if span.name != "busy"]
-    assert sorted(span.name for span in found) == [f"child {number}" for number in range(5)]
+    assert sorted(span.name for span in found) == [f"child {number}" for number in range(8)]
     assert len({span.span_id for span in collector.spans}) == len(collector.spans)
 
 

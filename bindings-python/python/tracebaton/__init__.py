@@ -5,6 +5,7 @@ name `HoneyHiveTracer`), `@trace` and `enrich_span_context` record spans, `injec
 `with_distributed_trace_context` carry trace and session to the next service, whatever it is written in.
 """
 
+from tracebaton import _native
 from tracebaton._classes import trace_class
 from tracebaton._decorate import enrich_span_context, trace
 from tracebaton._enrich_span import enrich_span
@@ -19,6 +20,8 @@ from tracebaton._propagation import (
 from tracebaton._registry import flush, get_tracer, set_default_tracer
 from tracebaton._span import Span
 from tracebaton._tracer import Tracer
+
+_native.set_up()
 
 HoneyHiveTracer = Tracer
 atrace = trace

@@ -24,6 +24,11 @@ _CODES = (StatusCode.UNSET, StatusCode.OK, StatusCode.ERROR)
 SPAN_KEY = trace.propagation._SPAN_KEY
 
 
+MAX_FRAMES = 200
+"""The frames of a stack trace that are recorded, the innermost ones: an endless recursion has a thousand, on every span
+that it leaves."""
+
+
 class Resource(NamedTuple):
     """What a process says of itself."""
 
@@ -169,7 +174,9 @@ def _text(exception: BaseException) -> str:
 
 def _stacktrace(exception: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(type(exception), exception, exception.__traceback__))
+        return "".join(
+            traceback.format_exception(type(exception), exception, exception.__traceback__, limit=-MAX_FRAMES)
+        )
     except Exception:
         return _text(exception)
 
