@@ -8,7 +8,7 @@ export PYTHON KEEP
 
 # The stages of `make test`, in order; the first two prepare the others.
 PREPARE := setup build
-STAGES := rust python e2e
+STAGES := rust rules python e2e
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,8 +30,11 @@ test: ## The tests: Rust, Python, end to end (one stage: make test-rust, test-py
 test-rust test-python test-e2e: test-%:
 	@scripts/test.sh $(PREPARE) $*
 
-test-all: ## `make test`, and the wheel on every Python, with the newest packages and the oldest OpenTelemetry
-	@scripts/test.sh $(PREPARE) $(STAGES) pythons
+test-all: ## `make test`; the wheel on every Python, with the newest packages and the oldest OpenTelemetry; peers; fuzzing
+	@scripts/test.sh $(PREPARE) $(STAGES) pythons differential fuzz
+
+fuzz: ## Fuzzes every parser, 10 seconds each
+	@core/fuzz/run.sh 10
 
 check: build ## Formatting, lints, types, documentation, no_std, the oldest Rust
 	@scripts/check.sh
@@ -53,4 +56,4 @@ clean: ## Removes everything that the other targets made
 	find bindings-python examples tests -name __pycache__ -prune -exec rm -rf {} +
 	rm -f bindings-python/python/tracebaton/_native.*so
 
-.PHONY: help venv build setup demo test test-rust test-python test-e2e test-all check msrv bench dist lock clean
+.PHONY: help venv build setup demo test test-rust test-python test-e2e test-all fuzz check msrv bench dist lock clean

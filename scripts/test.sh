@@ -8,9 +8,12 @@ stage_setup() { scripts/setup.sh; }
 stage_build() { scripts/build.sh; }
 # The binding has no tests in Rust: those in Python are its tests.
 stage_rust() { cargo test $LOCKED --workspace --exclude tracebaton-python --all-features --no-fail-fast; }
+stage_rules() { "$VENV/bin/python" scripts/rules.py; }
 stage_python() { "$VENV/bin/python" -m pytest tests/python; }
 stage_e2e() { TRACEBATON_BIN=$PWD/$TRACEBATON "$VENV/bin/python" -m pytest tests/e2e; }
 stage_pythons() { scripts/test-pythons.sh; }
+stage_differential() { PYTHON=$VENV/bin/python tests/differential/run.sh; }
+stage_fuzz() { core/fuzz/run.sh 10; }
 
 # totals LOG: cargo's result lines added up, and pytest's as they are.
 totals() {

@@ -1,6 +1,7 @@
 //! The native module of the Python package `tracebaton`: conversions between Python's objects and core's.
 
 mod arguments;
+mod attributes;
 mod carrier;
 mod clock;
 mod core;

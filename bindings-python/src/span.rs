@@ -4,23 +4,23 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use tracebaton::context::SpanContext;
 use tracebaton::event_type::EVENT_TYPE;
 use tracebaton::id::SpanId;
 use tracebaton::routing::RoutingKey;
-use tracebaton::span::{Attributes, Kind, LinkHead, SpanHead, SpanWriter, StatusCode};
+use tracebaton::span::{Kind, LinkHead, SpanHead, SpanWriter, StatusCode};
 use tracebaton_export::fork;
 
+use crate::attributes::{each_attribute, put_all};
 use crate::clock::{Anchor, wall_ns};
 use crate::core::{Core, Instrumentation, Routings};
 use crate::parent::Parent;
 use crate::scope::Scope;
 use crate::span_context;
-use crate::value::{attribute, is_mapping, kept, string, text_of, to_python, type_name};
+use crate::value::{attribute, kept, string, text_of, to_python};
 use crate::{ids, types};
 
 /// A span that is being recorded, or that could be: one that is not sampled has its context and nothing else.
@@ -577,34 +577,7 @@ impl SpanBase {
     }
 }
 
-fn put_all(py: Python<'_>, out: &mut Attributes<'_>, attributes: Option<&Py<PyDict>>) {
-    for (key, value) in attributes.into_iter().flat_map(|it| it.bind(py).iter()) {
-        match key.cast::<PyString>() {
-            Ok(key) => out.put(&string(key), &attribute(&value)),
-            Err(_) => out.count_dropped(1),
-        }
-    }
-}
-
 /// A name is text; anything else is taken as text.
 fn name_of(name: &Bound<'_, PyAny>) -> String {
     text_of(name)
-}
-
-/// Calls `f` with each attribute of a mapping.
-fn each_attribute<'py>(
-    attributes: &Bound<'py, PyAny>,
-    mut f: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<()>,
-) -> PyResult<()> {
-    if let Ok(attributes) = attributes.cast::<PyDict>() {
-        return attributes.iter().try_for_each(|(key, value)| f(&key, &value));
-    }
-    if !is_mapping(attributes) {
-        return Err(PyTypeError::new_err(format!("attributes must be a mapping, not {}", type_name(attributes))));
-    }
-    for pair in attributes.cast::<PyMapping>()?.items()?.iter() {
-        let (key, value) = pair.extract::<(Bound<'py, PyAny>, Bound<'py, PyAny>)>()?;
-        f(&key, &value)?;
-    }
-    Ok(())
 }

@@ -403,6 +403,7 @@ impl<'a> Iterator for Items<'a> {
 }
 
 /// Appends a list member.
+#[inline]
 fn push(text: &mut String, member: &str) {
     if !text.is_empty() {
         text.push(',');
@@ -411,6 +412,7 @@ fn push(text: &mut String, member: &str) {
 }
 
 /// Appends an entry as a list member, or nothing if it cannot be sent.
+#[inline]
 fn push_entry(text: &mut String, entry: Entry<'_>) -> Result<(), Rule> {
     // Rule B13: a name that is not a token has no form on the wire.
     if !is_token(entry.name) {

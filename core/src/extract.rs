@@ -58,7 +58,10 @@ pub fn extract_collected(headers: &Collected<'_>, policy: &Policy) -> Inbound {
         return Inbound::default();
     }
     if policy.inbound == InboundMode::Ignore {
-        return Inbound { dropped: Rule::PolicyIgnored.into(), ..Inbound::default() };
+        // Blank headers say nothing that could be ignored.
+        let any = Header::ALL.into_iter().any(|header| has_text(headers, header));
+        let dropped = if any { Rule::PolicyIgnored.into() } else { RuleSet::EMPTY };
+        return Inbound { dropped, ..Inbound::default() };
     }
     let mut dropped = RuleSet::EMPTY;
     let span = span(headers, &mut dropped);
@@ -84,6 +87,7 @@ pub fn extract_collected(headers: &Collected<'_>, policy: &Policy) -> Inbound {
 }
 
 /// The caller's span.
+#[inline]
 fn span(headers: &Collected<'_>, dropped: &mut RuleSet) -> Option<SpanContext> {
     match with_values(headers, Header::Traceparent, Traceparent::parse_all) {
         Ok(Some(Traceparent { trace_id, span_id, flags })) => {
@@ -139,6 +143,7 @@ pub(crate) fn has_text(headers: &Collected<'_>, header: Header) -> bool {
 }
 
 /// Calls `f` with the values of a header. Nothing is allocated for one value, which is the usual case.
+#[inline]
 pub(crate) fn with_values<'a, R>(headers: &Collected<'a>, header: Header, f: impl FnOnce(&[&'a [u8]]) -> R) -> R {
     let mut values = headers.values(header);
     match (values.next(), values.next()) {

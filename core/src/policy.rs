@@ -235,6 +235,11 @@ impl<'a> Authority<'a> {
                 None => (address, None),
             }
         };
+        // "http:7" is a URL to browsers, of the host 0.0.0.7.
+        let is_scheme = |name: &&str| host.eq_ignore_ascii_case(name);
+        if !has_scheme && port.is_some() && ["http", "https", "ws", "wss", "ftp", "file"].iter().any(is_scheme) {
+            return None;
+        }
         let port_is_fine = match port {
             Some("") => has_scheme,
             Some(port) => port.len() <= 5 && port.bytes().all(|octet| octet.is_ascii_digit()),

@@ -136,7 +136,8 @@ impl SpanRecord {
             return;
         }
         let key = key.into();
-        if let Some((_, old)) = self.attributes.iter_mut().find(|(known, _)| *known == key) {
+        if let Some((_, old)) = self.attributes.iter_mut().find(|(known, _)| known.len() == key.len() && *known == key)
+        {
             *old = value.into();
         } else if self.attributes.len() < limits.attributes || RoutingKey::of(&key).is_some() || key == EVENT_TYPE {
             if self.attributes.capacity() == 0 {

@@ -2,7 +2,7 @@
 //!
 //! Nothing on the wire raises an error: what a rule forbids is left out, and the rule's id is counted. Ids are those
 //! of the specifications as this project numbers them (`TP` traceparent, `TS` tracestate, `B` baggage), then `S`
-//! session and project, `P` trust policy, `H` headers as such. Where one rule has several cases, a suffix tells them
+//! session and project, `P` trust policy. Where one rule has several cases, a suffix tells them
 //! apart (`B14a.members`).
 
 use core::fmt;
@@ -126,9 +126,6 @@ rules! {
         "The trust policy does not accept a session from this caller.";
     PolicyProject = "P4", true,
         "The trust policy does not accept a project from this caller.";
-
-    HeaderText = "H1", true,
-        "The text of a header must be visible ASCII, spaces and tabs.";
 }
 
 impl fmt::Display for Rule {

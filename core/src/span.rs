@@ -238,6 +238,7 @@ impl<'o> SpanWriter<'o> {
     }
 
     /// Writes an attribute of the span: see [`Attributes::put`]. One that names a routing attribute replaces ours.
+    #[inline]
     pub fn attribute(&mut self, key: &str, value: &Value<'_>) {
         let routing = RoutingKey::of(key);
         let is_event_type = key == EVENT_TYPE;

@@ -23,6 +23,7 @@ impl Traceparent {
     /// # Errors
     ///
     /// The rule that the value breaks: TP3 to TP7, or TP11 for a value that several were joined into.
+    #[inline]
     pub fn parse(value: &[u8]) -> Result<Self, Rule> {
         let value = trim_ows(value);
         // Rule TP11: WSGI and Node join several headers with a comma, so a comma says that there were several.
@@ -34,6 +35,7 @@ impl Traceparent {
     /// # Errors
     ///
     /// As [`parse`](Self::parse), and rule TP11 if there are several values, equal or not.
+    #[inline]
     pub fn parse_all(values: &[&[u8]]) -> Result<Option<Self>, Rule> {
         match values {
             [] => Ok(None),
@@ -62,6 +64,7 @@ impl Traceparent {
     }
 }
 
+#[inline]
 fn parse_trimmed(value: &[u8]) -> Result<Traceparent, Rule> {
     let shape = check_version(value)?;
     let (Some(trace_id), Some(b"-"), Some(span_id), Some(b"-"), Some(flags)) =
@@ -87,6 +90,7 @@ fn parse_trimmed(value: &[u8]) -> Result<Traceparent, Rule> {
 }
 
 /// Checks the version and the length that goes with it, and returns the rule that describes this version's shape.
+#[inline]
 fn check_version(value: &[u8]) -> Result<Rule, Rule> {
     match value {
         // Rule TP4: version 00 is exactly 55 characters.

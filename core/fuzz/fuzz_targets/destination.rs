@@ -23,6 +23,10 @@ fn is_local(host: &Host<&str>) -> bool {
             }
         },
         Host::Domain(name) => {
+            // What a scheme that browsers do not know has for an address.
+            if let Ok(address) = name.parse() {
+                return v4(address);
+            }
             let name = name.strip_suffix('.').unwrap_or(name);
             !name.contains('.') || ["localhost", "internal", "local", "svc"].contains(&name.rsplit('.').next().unwrap())
         }
