@@ -49,7 +49,8 @@ def main() -> int:
         reject = rejecting[name] if rules.get(name) else "-"
         print(f"{name:<28} {accepting[name]:>6} {reject:>6}  {', '.join(sorted(files[name]))}{note}")
     counted = len(rules)
-    print(f"{total} cases; {counted} rules that are counted, {len(set(files) - set(rules))} others; {len(missing)} not covered")
+    others = len(set(files) - set(rules))
+    print(f"{total} cases; {counted} rules that are counted, {others} others; {len(missing)} not covered")
     return 1 if missing or not rules else 0
 
 

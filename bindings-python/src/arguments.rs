@@ -1,6 +1,6 @@
 //! The arguments of `Tracer.init` on their way to core.
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 use tracebaton::settings::Arguments;
@@ -46,15 +46,17 @@ impl Given {
     /// Reads the keywords; one of a wrong type is a `TypeError` that names it. `None` is not given.
     pub(crate) fn of(arguments: &Bound<'_, PyDict>) -> PyResult<Self> {
         Ok(Self {
-            texts: each(arguments, &TEXTS, "a str", |_| true)?,
-            flags: each(arguments, &FLAGS, "a bool", |_| true)?,
+            texts: each(arguments, &TEXTS, "a str", &["str"], |_| true)?,
+            flags: each(arguments, &FLAGS, "a bool", &[], |_| true)?,
             // A bool is an int in Python.
-            numbers: each(arguments, &NUMBERS, "an int that is not negative", |it| !it.is_instance_of::<PyBool>())?,
-            flush_interval: one(arguments, "flush_interval", "a number of seconds", |it| {
+            numbers: each(arguments, &NUMBERS, "an int that is not negative", &["int"], |it| {
                 !it.is_instance_of::<PyBool>()
             })?,
-            exporter: one(arguments, "exporter", "a str or a list of str", |_| true)?.unwrap_or_default(),
-            headers: one(arguments, "otlp_headers", "a list of pairs of str", |_| true)?.unwrap_or_default(),
+            flush_interval: one(arguments, "flush_interval", "a number of seconds", &["int", "float"], |it| {
+                !it.is_instance_of::<PyBool>()
+            })?,
+            exporter: one(arguments, "exporter", "a str or a list of str", &[], |_| true)?.unwrap_or_default(),
+            headers: one(arguments, "otlp_headers", "a mapping of str to str", &[], |_| true)?.unwrap_or_default(),
         })
     }
 
@@ -110,6 +112,7 @@ fn each<T>(
     arguments: &Bound<'_, PyDict>,
     names: &[&'static str],
     wanted: &str,
+    types: &[&str],
     fits: fn(&Bound<'_, PyAny>) -> bool,
 ) -> PyResult<Vec<(&'static str, T)>>
 where
@@ -117,7 +120,7 @@ where
 {
     let mut out = Vec::new();
     for name in names {
-        if let Some(value) = one(arguments, name, wanted, fits)? {
+        if let Some(value) = one(arguments, name, wanted, types, fits)? {
             out.push((*name, value));
         }
     }
@@ -128,6 +131,7 @@ fn one<T>(
     arguments: &Bound<'_, PyDict>,
     name: &str,
     wanted: &str,
+    types: &[&str],
     fits: fn(&Bound<'_, PyAny>) -> bool,
 ) -> PyResult<Option<T>>
 where
@@ -136,6 +140,10 @@ where
     let Some(value) = arguments.get_item(name)?.filter(|value| !value.is_none()) else { return Ok(None) };
     match value.extract() {
         Ok(out) if fits(&value) => Ok(Some(out)),
+        // A number that is out of bounds, a text that is none, a list of something else.
+        _ if types.iter().any(|kind| kind == &type_name(&value)) => {
+            Err(PyValueError::new_err(format!("{name} must be {wanted}")))
+        }
         _ => Err(PyTypeError::new_err(format!("{name} must be {wanted}, not {}", type_name(&value)))),
     }
 }

@@ -406,6 +406,7 @@ fn sink(exporter: &settings::Exporter, settings: &Settings) -> PyResult<Sink> {
         gzip: otlp.gzip,
         timeout: Duration::from_nanos(otlp.timeout_ns),
         user_agent: format!("tracebaton/{version} OTel-OTLP-Exporter-Python/{version}"),
+        tls: otlp.tls.clone(),
     };
     let defaults = delivery::Config::default();
     let batch = &settings.batch;

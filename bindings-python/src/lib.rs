@@ -44,9 +44,9 @@ mod native {
     #[pymodule_export]
     use super::remote::{RemoteBase, Seed};
     #[pymodule_export]
-    use super::report::report;
+    use super::report::{forget_reports, report};
     #[pymodule_export]
-    use super::scope::Scope;
+    use super::scope::{Scope, check_session_id};
     #[pymodule_export]
     use super::span::SpanBase;
     #[pymodule_export]

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyString, PyTuple};
+use pyo3::types::{PyBool, PyInt, PyString, PyTuple};
 use tracebaton::policy::{InboundMode, Policy as CorePolicy};
 
 use crate::value::type_name;
@@ -52,7 +52,11 @@ impl Policy {
         {
             if let Some(value) = value {
                 let number = value.extract().ok().filter(|_| !value.is_instance_of::<PyBool>());
-                *target = number.ok_or_else(|| wrong(name, "a number that is not negative", value))?;
+                let is_int = value.is_exact_instance_of::<PyInt>();
+                *target = number.ok_or_else(|| match is_int {
+                    true => PyValueError::new_err(format!("{name} must be a number that is not negative")),
+                    false => wrong(name, "a number that is not negative", value),
+                })?;
             }
         }
         for (name, value, target) in [

@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use tracebaton::context::SpanContext;
 use tracebaton::scope::TracerId;
 
 use crate::core::{Core, Routings};
+use crate::value::string;
 
 /// The value under the scope key of a context. Immutable: a block sets another one and goes back to this.
 #[pyclass(frozen, module = "tracebaton._native")]
@@ -62,4 +63,11 @@ impl Scope {
     fn session_for(&self, core: &Core) -> String {
         self.inner.session_for(core.id, &core.policy).unwrap_or_else(|| core.own_session()).to_owned()
     }
+}
+
+/// Raises a `ValueError` unless the text may be a session id.
+#[pyfunction]
+pub(crate) fn check_session_id(session_id: &Bound<'_, PyString>) -> PyResult<()> {
+    tracebaton::session::check(&string(session_id))
+        .map_err(|error| PyValueError::new_err(format!("session_id: {error}")))
 }

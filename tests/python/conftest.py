@@ -21,7 +21,7 @@ with warnings.catch_warnings():
 
 from collector import Collector
 from programs import CLEARED
-from tracebaton import Tracer, _registry
+from tracebaton import Tracer, _native, _registry
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
@@ -45,10 +45,9 @@ def _own_process(_environment: None) -> Iterator[None]:
     yield
     left = otel_context.get_current()
     otel_context.detach(token)
-    for tracer in list(_registry._tracers):
-        tracer._core.shutdown(0)
-        _registry.forget(tracer)
-    _registry._first = _registry._default = None
+    _registry.shutdown_all(0)
+    _registry.clear_default()
+    _native.forget_reports()
     propagate.set_global_textmap(propagator)
     trace._TRACER_PROVIDER = None
     trace._TRACER_PROVIDER_SET_ONCE = Once()

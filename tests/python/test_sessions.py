@@ -114,12 +114,12 @@ def test_the_innermost_session_wins(tracer: Tracer) -> None:
     assert sessions == {"inner": "inner", "again": "decorated", name: "decorated", "block": "blocks", "last": "outer"}
 
 
-def test_a_session_that_is_too_long_for_a_call_never_fails_the_request(tracer: Tracer) -> None:
-    @trace(session_id="x" * 300)
-    def work() -> int:
-        return 5
-
-    assert work() == 5
+def test_a_session_that_is_too_long_is_refused_before_anything_runs(tracer: Tracer) -> None:
+    with pytest.raises(ValueError, match="session_id"):
+        trace(session_id="x" * 257)
+    with pytest.raises(ValueError, match="session_id"):
+        enrich_span_context("block", session_id="x" * 257)
+    assert spans_of(tracer) == []
 
 
 def test_the_callers_session_has_no_name_of_ours(make_tracer: Make) -> None:

@@ -338,14 +338,17 @@ def trace(
         fields["event_type"] = getattr(event_type, "value", event_type)
     if span_config is not None:
         fields["config"] = {**span_config, **(fields.get("config") or {})}
-    if event_name is not None:
-        fields["event_name"] = event_name
+    for name, value in (("session_name", session_name), ("source", source), ("project", project)):
+        if value is not None:
+            fields[name] = value
+    if session_id:
+        _native.check_session_id(session_id)
     chosen = tracer if tracer is not None else tracer_instance
     if chosen is not None:
         choose(chosen)
 
     def decorate(function: _F) -> _F:
-        traced: _F = _decorate(function, event_name, fields, chosen, session_id, capture)
+        traced: _F = _decorate(function, event_name, fields, chosen, session_id or None, capture)
         return traced
 
     return decorate
@@ -436,6 +439,10 @@ def enrich_span_context(
     """
     if not isinstance(event_name, str):
         raise TypeError(f"event_name must be a str, not {type(event_name).__name__}")
+    _check("session_id", session_id, str)
+    if session_id:
+        # Before the block, so that nothing fails half-way.
+        _native.check_session_id(session_id)
     chosen = choose(tracer if tracer is not None else tracer_instance)
     if chosen is None:
         return _NoBlock()
@@ -452,4 +459,4 @@ def enrich_span_context(
         "event_type": event_type,
         "event_id": event_id,
     }
-    return EnrichedBlock(chosen, event_name, fields, session_id)
+    return EnrichedBlock(chosen, event_name, fields, session_id or None)

@@ -30,6 +30,9 @@ def enrich(span: Span, fields: Mapping[str, Any]) -> bool:
         ("error", "honeyhive_error"),
         ("event_id", "honeyhive_event_id"),
         ("user_id", "honeyhive_user_id"),
+        ("session_name", "honeyhive_session_name"),
+        ("source", "honeyhive_source"),
+        ("project", "honeyhive_project"),
     ):
         value = fields.get(name)
         if value is not None:
@@ -58,7 +61,7 @@ class EnrichedBlock(SpanBlock):
 
     def __init__(self, tracer: Tracer, name: str, fields: Mapping[str, Any], session_id: str | None = None) -> None:
         super().__init__(tracer._otel_tracer, tracer, name, {})
-        self._fields = fields
+        self._fields = {"event_name": name, **fields}
         self._session_id = session_id
 
     def __enter__(self) -> Span:

@@ -35,7 +35,10 @@ def as_policy(policy: Any) -> Policy | None:
     if policy is None or isinstance(policy, Policy):
         return policy
     if isinstance(policy, Mapping):
-        return Policy(**policy)
+        try:
+            return Policy(**policy)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"policy: {error}") from None
     raise TypeError(f"policy must be a Policy or a mapping, not {type(policy).__name__}")
 
 
@@ -122,9 +125,9 @@ def with_distributed_trace_context(
     chosen = choose(tracer if tracer is not None else tracer_instance)
     if session_id is not None and not isinstance(session_id, str):
         raise TypeError(f"session_id must be a str, not {type(session_id).__name__}")
-    if session_id and chosen is not None:
+    if session_id:
         # Before the block, so that no request fails half-way.
-        _native.Scope.with_session(None, chosen._core, session_id)
+        _native.check_session_id(session_id)
     return DistributedContext(carrier, chosen, session_id or None, as_policy(policy))
 
 

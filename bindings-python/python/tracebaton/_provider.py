@@ -37,7 +37,12 @@ class OtelTracer(trace.Tracer):
     ) -> Span:
         """Starts a span whose parent is the current span of `context`, without making it current."""
         context = current() if context is None else context
-        number = 0 if kind is _INTERNAL else kind.value
+        if kind is _INTERNAL:
+            number = 0
+        elif isinstance(kind, trace.SpanKind):
+            number = kind.value
+        else:
+            raise TypeError(f"kind must be a SpanKind, not {type(kind).__name__}")
         span = Span(self._instrumentation, name, context, number, attributes, links, start_time)
         if not record_exception:
             span._records_exception = False

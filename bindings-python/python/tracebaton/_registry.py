@@ -6,7 +6,6 @@ import atexit
 import math
 import os
 import sys
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +22,17 @@ if TYPE_CHECKING:
 EXIT_SECONDS = 5.0
 """How long the end of the process waits for delivery."""
 
-_lock = threading.Lock()
-_tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
+# In the order in which they were made.
+_alive: dict[weakref.ref[Any], None] = {}
 # Kept alive: a program may call `init` and never look at the result.
 _first: Tracer | None = None
 _default: Tracer | None = None
+
+
+def tracers() -> list[Tracer]:
+    """Those that are alive and not shut down, in the order in which they were made."""
+    # Copying a dict is one step: no lock is needed, which a child of a fork could find held for ever.
+    return [tracer for made in list(_alive) if (tracer := made()) is not None]
 
 
 class Registered:
@@ -43,22 +48,28 @@ class Registered:
 def register(tracer: Tracer) -> None:
     """Takes note of a new tracer; the first one is the default until another is set."""
     global _first
-    with _lock:
-        _tracers.add(tracer)
-        if _first is None:
-            _first = tracer
+    _alive[weakref.ref(tracer, lambda made: _alive.pop(made, None) and None)] = None
+    if _first is None:
+        _first = tracer
     _multiprocessing.watch()
 
 
 def forget(tracer: Tracer) -> None:
-    """A tracer that was shut down is nobody's default."""
+    """A tracer that was shut down is nobody's default: the one that was made after it is."""
     global _first, _default
-    with _lock:
-        _tracers.discard(tracer)
-        if _first is tracer:
-            _first = None
-        if _default is tracer:
-            _default = None
+    for made in list(_alive):
+        if made() is tracer:
+            _alive.pop(made, None)
+    if _default is tracer:
+        _default = None
+    if _first is tracer:
+        _first = next(iter(tracers()), None)
+
+
+def clear_default() -> None:
+    """Forgets which tracer is the default one: the next that is made becomes it."""
+    global _first, _default
+    _first = _default = None
 
 
 def set_default_tracer(tracer: Tracer | None) -> None:
@@ -66,8 +77,7 @@ def set_default_tracer(tracer: Tracer | None) -> None:
     if tracer is not None and not isinstance(tracer, Registered):
         raise TypeError(f"tracer must be a Tracer, not {type(tracer).__name__}")
     global _default
-    with _lock:
-        _default = tracer
+    _default = tracer
 
 
 def get_default_tracer() -> Tracer | None:
@@ -118,7 +128,7 @@ def millis(timeout_millis: Any) -> int:
     """A time in whole milliseconds, of a sensible size."""
     if isinstance(timeout_millis, bool) or not isinstance(timeout_millis, (int, float)):
         raise TypeError(f"timeout_millis must be a number, not {type(timeout_millis).__name__}")
-    if math.isnan(timeout_millis):
+    if isinstance(timeout_millis, float) and math.isnan(timeout_millis):
         raise ValueError("timeout_millis must be a number, not NaN")
     return int(min(max(timeout_millis, 0), 10**12))
 
@@ -128,11 +138,19 @@ def flush(tracer: Any = None, timeout_millis: float = 30_000) -> bool:
     if tracer is not None:
         chosen = choose(tracer)
         return chosen is not None and chosen.flush(timeout_millis)
-    return _native.deliver_all([one._core for one in list(_tracers)], millis(timeout_millis), False)
+    return _native.deliver_all([one._core for one in tracers()], millis(timeout_millis), False)
+
+
+def shutdown_all(timeout_millis: float = 30_000) -> bool:
+    """Delivers what has ended so far, of all tracers at the same time, and takes no more."""
+    ending = tracers()
+    for tracer in ending:
+        forget(tracer)
+    return _native.deliver_all([tracer._core for tracer in ending], millis(timeout_millis), True)
 
 
 def _deliver_at_exit() -> None:
-    _native.deliver_all([one._core for one in list(_tracers)], int(EXIT_SECONDS * 1000), True)
+    shutdown_all(EXIT_SECONDS * 1000)
 
 
 atexit.register(_deliver_at_exit)

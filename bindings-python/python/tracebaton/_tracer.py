@@ -19,34 +19,31 @@ from tracebaton._span import SpanBlock
 
 # Keywords of HoneyHive's `init` that are taken so that programs written for it run, and that mean nothing here: there
 # is no cache, no backend call at start-up, no HTTP instrumentation of our own, and routing attributes cannot be lost.
-_WITHOUT_MEANING = frozenset(
-    {
-        "cache_cleanup_interval",
-        "cache_enabled",
-        "cache_max_size",
-        "cache_ttl",
-        "disable_http_tracing",
-        "max_span_size",
-        "preserve_core_attributes",
-        "skip_backend_session_creation",
-    }
-)
+# Each with the types that it may have.
+_WITHOUT_MEANING: dict[str, tuple[type, ...]] = {
+    "cache_cleanup_interval": (int, float),
+    "cache_enabled": (bool,),
+    "cache_max_size": (int,),
+    "cache_ttl": (int, float),
+    "disable_http_tracing": (bool,),
+    "max_span_size": (int,),
+    "preserve_core_attributes": (bool,),
+    "skip_backend_session_creation": (bool,),
+}
 # Keywords that mean something there which is not done here yet: said once for each.
-_NOT_YET = frozenset(
-    {
-        "dataset_id",
-        "datapoint_id",
-        "evaluation_config",
-        "export_timeout",
-        "inputs",
-        "is_evaluation",
-        "link_carrier",
-        "max_export_batch_size",
-        "requests_session",
-        "run_id",
-        "span_name_filters",
-    }
-)
+_NOT_YET: dict[str, tuple[type, ...]] = {
+    "dataset_id": (str,),
+    "datapoint_id": (str,),
+    "evaluation_config": (object,),
+    "export_timeout": (int, float),
+    "inputs": (Mapping,),
+    "is_evaluation": (bool,),
+    "link_carrier": (Mapping,),
+    "max_export_batch_size": (int,),
+    "requests_session": (object,),
+    "run_id": (str,),
+    "span_name_filters": (Mapping,),
+}
 _NAME = "tracebaton"
 
 
@@ -121,11 +118,17 @@ class Tracer(_registry.Registered):
             "verbose": verbose,
         }
         given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-        for source_of_more in (session_config, config):
-            given = {**_fields_of(source_of_more, settings), **given}
+        for name, more in (("session_config", session_config), ("config", config)):
+            if isinstance(more, (int, float, str, bytes, list, tuple)):
+                raise TypeError(f"{name} must be a mapping or an object with settings, not {type(more).__name__}")
+            given = {**_fields_of(more, settings), **given}
         for name, value in others.items():
-            if name not in _WITHOUT_MEANING and name not in _NOT_YET:
+            kinds = _WITHOUT_MEANING.get(name) or _NOT_YET.get(name)
+            if kinds is None:
                 raise TypeError(f"init() got an unexpected keyword argument {name!r}")
+            if value is not None and not isinstance(value, kinds):
+                wanted = " or ".join(kind.__name__ for kind in kinds)
+                raise TypeError(f"{name} must be a {wanted}, not {type(value).__name__}")
             if name in _NOT_YET and value:
                 _native.report(f"{name}= has no effect yet")
         if isinstance(given.get("exporter"), str):

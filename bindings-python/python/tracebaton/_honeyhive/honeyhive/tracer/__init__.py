@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time as _time
 from typing import Any as _Any
 
 from opentelemetry import trace as _otel_trace
@@ -16,9 +15,7 @@ from . import processing
 
 def clear_registry() -> None:
     """Forgets which tracer is the default one; the next that is made becomes it. Nothing is shut down."""
-    with _registry._lock:
-        _registry._first = None
-        _registry._default = None
+    _registry.clear_default()
 
 
 def shutdown_tracer(tracer_instance: HoneyHiveTracer) -> bool:
@@ -29,10 +26,7 @@ def shutdown_tracer(tracer_instance: HoneyHiveTracer) -> bool:
 
 def graceful_shutdown_all(timeout_millis: float = 30_000) -> bool:
     """`shutdown_tracer` for every tracer of the process, within one time limit."""
-    deadline = _time.monotonic() + timeout_millis / 1000
-    tracers = list(_registry._tracers)
-    outcomes = [tracer.shutdown(max(0.0, deadline - _time.monotonic()) * 1000) for tracer in tracers]
-    return all(outcomes)
+    return _registry.shutdown_all(timeout_millis)
 
 
 def set_global_provider(provider: _Any) -> None:
