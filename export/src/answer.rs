@@ -10,21 +10,16 @@ use tracebaton::otlp::reader;
 /// The most characters of a server's message that are kept.
 const MESSAGE_CHARS: usize = 200;
 
-/// The meaning of an answer: any 2xx is success; 429, 502, 503 and 504 ask for another try; everything else, redirects
-/// included, is final.
+/// The meaning of an answer: that of its status, with what its headers and its body have to add.
 pub(crate) fn of_response(status: u16, content_type: &str, retry_after: Option<&str>, body: &[u8]) -> Answer {
-    match status {
-        200..=299 => {
+    let after = retry_after.and_then(|text| pause(text, SystemTime::now()));
+    let after_ns = after.map(|after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
+    match Answer::of_status(status, after_ns) {
+        Answer::Accepted { .. } => {
             let (rejected, message) = partial_success(content_type, body);
             Answer::Accepted { rejected, message }
         }
-        429 | 502 | 503 | 504 => {
-            let after = retry_after.and_then(|text| pause(text, SystemTime::now()));
-            let after_ns = after.map(|after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
-            Answer::Retry { status, after_ns }
-        }
-        413 => Answer::TooLarge,
-        _ => Answer::Refused { status: Some(status), why: None },
+        other => other,
     }
 }
 

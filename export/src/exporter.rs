@@ -108,7 +108,8 @@ impl Exporter {
     }
 
     /// Takes no more spans, and sends what is queued like [`flush`](Self::flush). It does not use up its time if no
-    /// connection can be made. What is not delivered then is dropped and counted.
+    /// connection can be made. What is not delivered then is dropped and counted; a request under way stays queued
+    /// until it is answered or its time is over.
     pub fn shutdown(&self, timeout: Duration) -> bool {
         self.shutdown_while(timeout, || true)
     }

@@ -43,6 +43,9 @@ struct State {
     troubles: Troubles,
     /// The queue is full, which the worker has to report.
     report_full: bool,
+    /// What came of a batch is being reported. Who waits for it waits for that, too: a program that ends then would end
+    /// before anybody is told.
+    reporting: bool,
 }
 
 /// What a queue wants of its worker next.
@@ -66,7 +69,7 @@ impl Queue {
         reporter: Option<Reporter>,
     ) -> Self {
         let delivery = Delivery::new(config, resource);
-        let state = State { delivery, troubles: Troubles::default(), report_full: false };
+        let state = State { delivery, troubles: Troubles::default(), report_full: false, reporting: false };
         let (state, settled) = (Mutex::new(state), Condvar::new());
         Self { generation, next: OnceLock::new(), worker, state, settled, reporter }
     }
@@ -112,19 +115,21 @@ impl Queue {
         self.wait_for(&ticket, deadline, go_on).delivery.flush_end(ticket)
     }
 
-    /// Like a flush, but takes no more spans, ends early if there is no connection, and drops what is left.
+    /// Like a flush, but takes no more spans, ends early if there is no connection, and drops what is left but for a
+    /// request under way.
     pub(crate) fn shutdown(self: &Arc<Self>, timeout: Duration, go_on: &mut dyn FnMut() -> bool) -> bool {
         let deadline = clock::deadline(timeout);
-        let mut state = lock(&self.state);
-        state.delivery.close();
-        let ticket = state.delivery.flush();
-        drop(state);
-        state = self.wait_for(&ticket, deadline, go_on);
-        let dropped = state.delivery.abandon();
-        let delivered = state.delivery.flush_end(ticket);
-        let message = (dropped != 0 && state.troubles.begin(Trouble::Shutdown)).then(|| {
+        let ticket = lock(&self.state).delivery.shutdown();
+        let mut state = self.wait_for(&ticket, deadline, go_on);
+        let (delivered, dropped) = state.delivery.shutdown_end(ticket);
+        // A request that is under way may still get its answer, if the process goes on.
+        let on_its_way = state.delivery.stats().queued;
+        let message = (dropped + on_its_way != 0 && state.troubles.begin(Trouble::Shutdown)).then(|| {
             let url = self.worker.destination().shown_url();
-            format!("the time for the shutdown is over: {} for {url} dropped", spans(dropped))
+            let left = [(dropped, "dropped"), (on_its_way, "on the way without an answer")].into_iter();
+            let left: Vec<_> =
+                left.filter(|(count, _)| *count != 0).map(|(count, what)| format!("{} {what}", spans(count))).collect();
+            format!("the time for the shutdown is over for {url}: {}", left.join(", "))
         });
         drop(state);
         self.report(message);
@@ -144,11 +149,12 @@ impl Queue {
         loop {
             let state = lock(&self.state);
             let left = deadline.saturating_duration_since(Instant::now());
-            if state.delivery.flushed(ticket).is_some() || left.is_zero() {
+            let is_over = |state: &State| state.delivery.flushed(ticket).is_some() && !state.reporting;
+            if is_over(&state) || left.is_zero() {
                 return state;
             }
             let state = wait(&self.settled, state, left.min(ASK_EVERY));
-            if state.delivery.flushed(ticket).is_some() {
+            if is_over(&state) {
                 return state;
             }
             drop(state);
@@ -173,11 +179,11 @@ impl Queue {
                 Step::Again
             }
             Next::GaveUp { spans } => {
-                self.settled.notify_all();
                 let mut state = lock(&self.state);
                 let message = state.troubles.begin(Trouble::GaveUp).then(|| gave_up(&url(), spans));
+                state.reporting = message.is_some();
                 drop(state);
-                self.report(message);
+                self.report_and_settle(message);
                 Step::Again
             }
             Next::Wait(at) => Step::Wait(at),
@@ -199,9 +205,18 @@ impl Queue {
             state.troubles.recovered(empty);
         }
         let message = message(&mut state.troubles, &url, &answer, outcome);
+        state.reporting = message.is_some();
         drop(state);
+        self.report_and_settle(message);
+    }
+
+    /// Reports what came of a batch, then wakes those who wait for it. `State::reporting` says so already.
+    fn report_and_settle(&self, message: Option<String>) {
+        if message.is_some() {
+            self.report(message);
+            lock(&self.state).reporting = false;
+        }
         self.settled.notify_all();
-        self.report(message);
     }
 
     fn report(&self, message: Option<String>) {

@@ -2,6 +2,7 @@
 //!
 //! A flush closes the open batch, so that a batch is either wholly before or wholly after it. Batches are settled
 //! (delivered or dropped) in order: when the last batch before the flush is settled, what was lost up to then decides.
+//! Only the end of a queue drops batches while one before them is on its way: they count when their turn comes.
 
 use alloc::vec::Vec;
 
@@ -31,6 +32,11 @@ struct Pending {
     settled: Option<u64>,
 }
 
+/// These losses, and those of the batches up to this number that were lost before their turn.
+fn with_early(lost: u64, early: &[(u64, u64)], upto: u64) -> u64 {
+    early.iter().filter(|(number, _)| *number <= upto).fold(lost, |sum, (_, spans)| sum.saturating_add(*spans))
+}
+
 /// The flushes under way of one queue.
 #[derive(Debug, Default)]
 pub(super) struct Flushes {
@@ -38,6 +44,8 @@ pub(super) struct Flushes {
     last_id: u64,
     lost: Losses,
     reported: Losses,
+    /// Batches that were lost before their turn, which is not counted in `lost`: their numbers and spans.
+    early: Vec<(u64, u64)>,
 }
 
 impl Flushes {
@@ -46,17 +54,19 @@ impl Flushes {
         self.lost.pushed = self.lost.pushed.saturating_add(spans);
     }
 
-    /// Counts a loss of spans of a batch. Call before [`settled`](Self::settled).
-    pub(super) fn lost_in_batch(&mut self, spans: u64) {
-        self.lost.settled = self.lost.settled.saturating_add(spans);
+    /// Counts a loss of spans of the batch with this number. Call before [`settled`](Self::settled).
+    pub(super) fn lost_in_batch(&mut self, number: u64, spans: u64) {
+        self.early.push((number, spans));
     }
 
     /// Every batch up to this number has been delivered or dropped.
     pub(super) fn settled(&mut self, number: u64) {
-        let lost = self.lost.settled;
+        let (lost, early) = (self.lost.settled, &self.early);
         for flush in self.pending.iter_mut().filter(|flush| flush.upto <= number) {
-            flush.settled.get_or_insert(lost);
+            flush.settled.get_or_insert_with(|| with_early(lost, early, flush.upto));
         }
+        self.lost.settled = with_early(lost, early, number);
+        self.early.retain(|(batch, _)| *batch > number);
     }
 
     /// Begins to watch for the batches up to `upto`, of which those up to `settled` are settled already.
@@ -84,8 +94,8 @@ impl Flushes {
         let outcome = self.outcome(&ticket).unwrap_or(false);
         if let Some(index) = self.pending.iter().position(|flush| flush.id == ticket.0) {
             let flush = self.pending.swap_remove(index);
-            // A flush that ran out of time has answered `false` for what was lost until now: all of that was before it.
-            let settled = flush.settled.unwrap_or(self.lost.settled);
+            // A flush that ran out of time has answered `false` for what was lost before it until now.
+            let settled = flush.settled.unwrap_or_else(|| with_early(self.lost.settled, &self.early, flush.upto));
             self.reported.pushed = self.reported.pushed.max(flush.pushed);
             self.reported.settled = self.reported.settled.max(settled);
         }

@@ -136,6 +136,20 @@ pub enum Answer {
     TooLarge,
 }
 
+impl Answer {
+    /// The meaning of an HTTP status (OTLP/HTTP, "Failures"): any 2xx is success; 429, 502, 503 and 504 ask for another
+    /// try, after `after_ns` if the answer has a `Retry-After`; 413 is a request that is too large; everything else,
+    /// redirects included, is final.
+    pub fn of_status(status: u16, after_ns: Option<u64>) -> Self {
+        match status {
+            200..=299 => Self::Accepted { rejected: 0, message: None },
+            429 | 502 | 503 | 504 => Self::Retry { status, after_ns },
+            413 => Self::TooLarge,
+            _ => Self::Refused { status: Some(status), why: None },
+        }
+    }
+}
+
 /// What [`answered`](Delivery::answered) did with the batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
@@ -315,7 +329,9 @@ impl Delivery {
                 let rejected = rejected.min(spans);
                 self.stats.sent = self.stats.sent.saturating_add(spans.saturating_sub(rejected));
                 self.stats.rejected = self.stats.rejected.saturating_add(rejected);
-                self.flushes.lost_in_batch(rejected);
+                if rejected != 0 {
+                    self.flushes.lost_in_batch(batch.number, rejected);
+                }
                 self.settle(batch);
                 return Outcome::Delivered;
             }
@@ -392,6 +408,20 @@ impl Delivery {
         self.close = self.close.max(Close::Closing);
     }
 
+    /// Begins a shutdown: [`close`](Self::close), with a [`flush`](Self::flush) to watch. End it by
+    /// [`shutdown_end`](Self::shutdown_end) when that is over, or the time for it.
+    pub fn shutdown(&mut self) -> Ticket {
+        self.close();
+        self.flush()
+    }
+
+    /// Ends a shutdown: what is left is dropped. Says whether everything pushed before has been delivered, and how many
+    /// spans were dropped now.
+    pub fn shutdown_end(&mut self, ticket: Ticket) -> (bool, u64) {
+        let dropped = self.abandon();
+        (self.flush_end(ticket), dropped)
+    }
+
     /// Like [`close`](Self::close), but with no retries: every batch gets one attempt, until the first that fails.
     pub fn close_without_retry(&mut self) {
         self.close();
@@ -445,7 +475,7 @@ impl Delivery {
     fn drop_batch(&mut self, batch: Batch, reason: Reason) -> u64 {
         let spans = batch.spans as u64;
         self.stats.dropped.add(reason, spans);
-        self.flushes.lost_in_batch(spans);
+        self.flushes.lost_in_batch(batch.number, spans);
         self.settle(batch);
         spans
     }
