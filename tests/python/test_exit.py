@@ -76,6 +76,21 @@ def test_a_black_hole_holds_up_the_end_for_five_seconds_at_most(collector: Colle
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("attempt", range(3))
+def test_what_is_lost_at_the_end_is_told(attempt: int) -> None:
+    """The last word comes before the interpreter goes."""
+    done = run(PREAMBLE + SPAN, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
+    assert done.returncode == 0
+    assert done.stderr == "cannot reach http://127.0.0.1:9 (connection refused): 1 span dropped\n"
+
+
+def test_a_black_hole_is_told_too(collector: Collector) -> None:
+    collector.always = Answer(hang=True)
+    done = run(PREAMBLE + SPAN, {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url})
+    assert done.returncode == 0
+    assert "1 span on the way without an answer" in done.stderr
+
+
 def test_nothing_to_deliver_means_no_wait(collector: Collector) -> None:
     collector.always = Answer(hang=True)
     began = time.monotonic()

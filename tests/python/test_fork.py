@@ -258,6 +258,41 @@ for thread in threads: thread.join()
     assert len({span.span_id for span in collector.spans}) == len(collector.spans)
 
 
+def test_a_fork_while_other_threads_make_tracers() -> None:
+    code = """
+import faulthandler, threading
+sys.setswitchinterval(1e-6)
+stop = threading.Event()
+def busy():
+    while not stop.is_set():
+        tracebaton.Tracer.init(exporter="none").shutdown()
+threads = [threading.Thread(target=busy) for _ in range(3)]
+for thread in threads: thread.start()
+for number in range(20):
+    pid = os.fork()
+    if pid == 0:
+        faulthandler.dump_traceback_later(15, exit=True)  # a lock that another thread held at the fork
+        tracebaton.Tracer.init(exporter="none").shutdown()
+        os._exit(0 if tracebaton.flush(timeout_millis=1000) else 5)
+    wait(pid)
+stop.set()
+for thread in threads: thread.join()
+"""
+    import subprocess
+
+    from programs import clean_environment
+
+    done = subprocess.run(
+        [sys.executable, "-c", PREAMBLE + CHILD + code],
+        env=clean_environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_subprocess_is_none_of_our_business(collector: Collector) -> None:
     code = """
 import subprocess

@@ -289,3 +289,53 @@ def test_a_keyword_without_effect_is_said_once(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING, logger="tracebaton"):
         Tracer.init(exporter="none", session_id="s", cache_enabled=True, max_span_size=5)
     assert caplog.messages == []  # nothing is lost by these
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("config", 5),
+        ("session_config", b"x"),
+        ("inputs", 5),
+        ("cache_enabled", "yes"),
+        ("span_name_filters", ["x"]),
+        ("link_carrier", 1),
+        ("limits", 5),
+        ("otlp_headers", 5),
+    ],
+)
+def test_more_wrong_types_are_named(name: str, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=name):
+        Tracer.init(exporter="none", **{name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("max_attributes", -1), ("max_attributes", 10**30), ("session_id", "\ud800"), ("limits", {"attribute": 5})],
+)
+def test_values_that_cannot_be_are_value_errors_that_name_them(name: str, wrong: Any) -> None:
+    with pytest.raises(ValueError, match=name):
+        Tracer.init(exporter="none", **{name: wrong})
+
+
+def test_an_unknown_part_of_a_policy_is_named() -> None:
+    with pytest.raises(TypeError, match="policy.*'a'"):
+        Tracer.init(exporter="none", policy={"a": 1})
+
+
+def test_limits_as_one_argument() -> None:
+    tracer = Tracer.init(exporter="memory", limits={"attributes": 2, "value_length": 3})
+    with tracer.start_span("s", attributes={"a": "long text", "b": 1, "c": 2}):
+        pass
+    span = only_span_of(tracer)
+    assert (span.attributes["a"], span.dropped_attributes) == ("lon", 1)
+
+
+def test_the_same_trouble_is_told_once_whatever_the_number_of_tracers(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="tracebaton"):
+        for _ in range(10):
+            tracer = Tracer.init(exporter="otlp", otlp_endpoint="http://127.0.0.1:9")
+            with tracer.start_span("s"):
+                pass
+            assert tracer.shutdown() is False
+    assert len(caplog.records) == 1

@@ -382,3 +382,8 @@ def test_many_threads_get_tracers_and_add_processors(tracer: Tracer) -> None:
 def test_status_code_is_readable(otel: otel_trace.Tracer) -> None:
     span = otel.start_span("s")
     assert span.status.status_code is StatusCode.UNSET  # type: ignore[attr-defined]
+
+
+def test_a_kind_of_another_type_is_named(tracer: Tracer) -> None:
+    with pytest.raises(TypeError, match="kind"):
+        tracer.provider.get_tracer("i").start_span("s", kind=7)  # type: ignore[arg-type]
