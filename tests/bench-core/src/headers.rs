@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const TRACESTATE: &str = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7";
-/// The value that is read, as it stands in [`BAGGAGE`].
+/// The value that is read, as it stands in `BAGGAGE`.
 pub const VALUE: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 /// The name of the member that is read.
 pub const NAME: &str = "user_session";
