@@ -148,7 +148,7 @@ fn as_json(settings: &Settings) -> Json {
 }
 
 fn exporter(exporter: &Exporter) -> Json {
-    let (kind, Otlp { url, headers, encoding, gzip, timeout_ns }) = match exporter {
+    let (kind, Otlp { url, headers, encoding, gzip, timeout_ns, tls }) = match exporter {
         Exporter::HoneyHive(otlp) => ("honeyhive", otlp),
         Exporter::Otlp(otlp) => ("otlp", otlp),
         Exporter::Console => return json!({ "kind": "console" }),
@@ -166,6 +166,11 @@ fn exporter(exporter: &Exporter) -> Json {
         "encoding": encoding,
         "gzip": gzip,
         "timeout_ms": timeout_ns / 1_000_000,
+        "tls": {
+            "ca_certificate": tls.ca_certificate,
+            "client_certificate": tls.client_certificate,
+            "client_key": tls.client_key,
+        },
     })
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use tracebaton::otlp::json::Enums;
+use tracebaton::settings::Tls;
 use ureq::http::{HeaderName, HeaderValue, Uri};
 
 /// How a request is encoded. The content type is exactly `application/x-protobuf` or `application/json`.
@@ -40,6 +41,9 @@ pub struct Destination {
     pub timeout: Duration,
     /// The `User-Agent`.
     pub user_agent: String,
+    /// The certificates of an `https` URL. Its files are opened when a connection is made: one that is missing or
+    /// invalid makes the destination unreachable, until it is there.
+    pub tls: Tls,
 }
 
 /// A destination that no request could be sent to. It names the argument and holds nothing of its value.
@@ -70,6 +74,7 @@ impl fmt::Debug for Destination {
             .field("gzip", &self.gzip)
             .field("timeout", &self.timeout)
             .field("user_agent", &self.user_agent)
+            .field("tls", &self.tls)
             .finish()
     }
 }
@@ -107,6 +112,10 @@ impl Destination {
             return invalid("timeout", "zero");
         }
         Ok(())
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        self.url.parse::<Uri>().is_ok_and(|uri| uri.scheme_str() == Some("https"))
     }
 
     /// The URL as it may be shown: scheme, host and port. User, password, path and query can hold secrets.

@@ -8,14 +8,16 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tracebaton::delivery::{Answer, Batch};
 use tracebaton::otlp::envelope::{self, ScopeRun};
+use tracebaton::settings::Tls;
 use ureq::http::Uri;
 use ureq::http::uri::Scheme;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Error, Proxy};
+use ureq::{Agent, Error, Proxy, ProxyProtocol};
 
 use crate::answer;
 use crate::destination::{Destination, Encoding};
+use crate::tls;
 
 /// Bodies up to this size are sent as they are: compressing them costs more than it saves.
 const GZIP_ABOVE: usize = 1024;
@@ -28,15 +30,30 @@ const KEPT_BYTES: usize = 1024 * 1024;
 
 /// The client of one thread: it keeps its connection, follows no redirects and has no cookies.
 pub(crate) struct Client {
-    agent: Agent,
+    /// There from the first connection on, for which files may have to be read.
+    agent: Option<Agent>,
+    proxy: Option<Proxy>,
     body: Vec<u8>,
     compressed: Vec<u8>,
 }
 
 impl Client {
-    pub(crate) fn new(destination: &Destination, proxy: Option<Proxy>) -> Self {
-        let config = Agent::config_builder()
-            .proxy(proxy)
+    pub(crate) fn new(proxy: Option<Proxy>) -> Self {
+        Self { agent: None, proxy, body: Vec::new(), compressed: Vec::new() }
+    }
+
+    /// What requests are made with, or what keeps them from being made.
+    fn agent(&mut self, destination: &Destination) -> Result<Agent, String> {
+        if let Some(agent) = &self.agent {
+            return Ok(agent.clone());
+        }
+        let mut config = Agent::config_builder();
+        let secure_proxy = self.proxy.as_ref().is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
+        if destination.is_secure() || secure_proxy {
+            config = config.tls_config(tls::config(&destination.tls)?);
+        }
+        let config = config
+            .proxy(self.proxy.clone())
             .timeout_global(Some(destination.timeout))
             .http_status_as_error(false)
             .max_redirects(0)
@@ -46,11 +63,15 @@ impl Client {
             .user_agent(destination.user_agent.as_str())
             .build();
         let agent = Agent::with_parts(config, DefaultConnector::new(), Lookup);
-        Self { agent, body: Vec::new(), compressed: Vec::new() }
+        Ok(self.agent.insert(agent).clone())
     }
 
     /// Sends a batch and waits for what comes of it.
     pub(crate) fn send(&mut self, destination: &Destination, batch: &Batch) -> Answer {
+        let agent = match self.agent(destination) {
+            Ok(agent) => agent,
+            Err(why) => return Answer::Unreachable { connected: false, why: why.into() },
+        };
         self.body.clear();
         self.compressed.clear();
         if !encode(batch, destination.encoding, &mut self.body) {
@@ -60,7 +81,7 @@ impl Client {
             return Answer::TooLarge;
         }
         let compressed = destination.gzip && self.body.len() > GZIP_ABOVE && compress(&self.body, &mut self.compressed);
-        let mut request = self.agent.post(destination.url.as_str());
+        let mut request = agent.post(destination.url.as_str());
         for (name, value) in &destination.headers {
             request = request.header(name.as_str(), value.as_str());
         }
@@ -80,6 +101,10 @@ impl Client {
             }
             Err(error) => answer::of_error(&error),
         };
+        if matches!(answer, Answer::Unreachable { .. }) && destination.tls != Tls::default() {
+            // A certificate may have expired and its file been renewed.
+            self.agent = None;
+        }
         for buffer in [&mut self.body, &mut self.compressed] {
             if buffer.capacity() > KEPT_BYTES {
                 *buffer = Vec::new();
@@ -185,6 +210,7 @@ mod tests {
             gzip: false,
             timeout: Duration::from_secs(1),
             user_agent: String::new(),
+            tls: Tls::default(),
         };
         let variable =
             |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());

@@ -14,6 +14,7 @@ pub mod fork;
 mod http;
 mod queue;
 mod report;
+mod tls;
 mod worker;
 
 pub use destination::{Destination, Encoding, Invalid};
@@ -21,3 +22,4 @@ pub use exporter::Exporter;
 pub use report::Reporter;
 pub use tracebaton::delivery::{Config, Drops, Pushed, Reason, Scope, Stats};
 pub use tracebaton::otlp::json::Enums;
+pub use tracebaton::settings::Tls;

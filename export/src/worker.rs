@@ -181,7 +181,7 @@ impl Worker {
     }
 
     fn run(&self) {
-        let mut client = Client::new(&self.destination, self.proxy.clone());
+        let mut client = Client::new(self.proxy.clone());
         let mut queues = Vec::new();
         loop {
             let mut state = lock(&self.state);
@@ -196,7 +196,7 @@ impl Worker {
                     self.ended.notify_all();
                     return;
                 }
-                client = Client::new(&self.destination, self.proxy.clone());
+                client = Client::new(self.proxy.clone());
             }
             state.woken = false;
             queues.extend(state.queues.iter().map(Arc::clone));

@@ -53,6 +53,20 @@ pub struct Otlp {
     pub gzip: bool,
     /// How long one request may take, in nanoseconds.
     pub timeout_ns: u64,
+    /// Whom an `https` connection trusts, and who it says it is.
+    pub tls: Tls,
+}
+
+/// The files of TLS, as paths of PEM files that nobody has looked into yet. Without any, the system's trusted
+/// certificates apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificates that the server's must come from, in place of the system's.
+    pub ca_certificate: Option<String>,
+    /// The certificate, with its chain, by which the client shows who it is.
+    pub client_certificate: Option<String>,
+    /// That certificate's private key. If there is none, it is in the file of the certificate.
+    pub client_key: Option<String>,
 }
 
 impl fmt::Debug for Otlp {
@@ -63,6 +77,7 @@ impl fmt::Debug for Otlp {
             .field("encoding", &self.encoding)
             .field("gzip", &self.gzip)
             .field("timeout_ns", &self.timeout_ns)
+            .field("tls", &self.tls)
             .finish()
     }
 }
@@ -263,6 +278,8 @@ fn to_honeyhive(honeyhive: &HoneyHive, source: &str, json: bool) -> Otlp {
         encoding: if json { Encoding::Json(Enums::Names) } else { Encoding::Protobuf },
         gzip: false,
         timeout_ns: HONEYHIVE_TIMEOUT_NS,
+        // The files are those of another endpoint.
+        tls: Tls::default(),
     }
 }
 
@@ -345,9 +362,9 @@ fn otlp(
     let timeout_ns = environment.milliseconds(&names, 1).unwrap_or(OTLP_TIMEOUT_NS);
     let names = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
     let gzip = environment.first(&names, "gzip or none", |text| one_of(text, &[("gzip", true), ("none", false)]));
-    warn_of_certificates(environment);
+    let tls = tls_of_environment(environment);
     let encoding = if json.unwrap_or(false) { Encoding::Json(Enums::Numbers) } else { Encoding::Protobuf };
-    Otlp { url, headers, encoding, gzip: gzip.unwrap_or(true), timeout_ns }
+    Otlp { url, headers, encoding, gzip: gzip.unwrap_or(true), timeout_ns, tls }
 }
 
 /// The endpoint and the credentials in it: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` as it is, else
@@ -417,13 +434,20 @@ fn set_header(headers: &mut Vec<(String, String)>, name: &str, value: &str) {
     headers.push((name.to_string(), value.to_string()));
 }
 
-fn warn_of_certificates(environment: &mut Environment<'_>) {
-    for kind in ["CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"] {
-        for signal in ["TRACES_", ""] {
-            let name = format!("OTEL_EXPORTER_OTLP_{signal}{kind}");
-            if environment.text(&name).is_some() {
-                environment.warn(format!("{name} is not supported; the system's certificates are used"));
-            }
+/// The paths of certificates and keys (SET14); nothing here opens them.
+fn tls_of_environment(environment: &mut Environment<'_>) -> Tls {
+    let names = ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"];
+    let ca_certificate = environment.first_text(&names);
+    let names = ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"];
+    let client_certificate = environment.first_text(&names);
+    let names = ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"];
+    let mut client_key = None;
+    if let Some((name, path)) = names.into_iter().find_map(|name| Some((name, environment.text(name)?))) {
+        if client_certificate.is_some() {
+            client_key = Some(path);
+        } else {
+            environment.warn(format!("{name} has no effect without OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"));
         }
     }
+    Tls { ca_certificate, client_certificate, client_key }
 }

@@ -24,6 +24,7 @@
 //! | SET11 | the limits of HoneyHive's `init`, changed by `HH_MAX_*`, then by OpenTelemetry's variables |
 //! | SET12 | batches: `HH_BATCH_SIZE`, `HH_FLUSH_INTERVAL`, `HH_DISABLE_BATCH`, `OTEL_BSP_*` |
 //! | SET13 | variables without a prefix of their own are not read: `PROJECT` or `SESSION_ID` may mean anything to the program |
+//! | SET14 | `OTEL_EXPORTER_OTLP_[TRACES_]CERTIFICATE`, `_CLIENT_CERTIFICATE` and `_CLIENT_KEY` are paths of PEM files for that endpoint, traces first; a key without a certificate has no effect and one warning |
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -40,7 +41,7 @@ mod resource;
 mod tests;
 mod url;
 
-pub use destination::{Encoding, Exporter, HONEYHIVE_URL, HoneyHive, LOCAL_URL, Otlp};
+pub use destination::{Encoding, Exporter, HONEYHIVE_URL, HoneyHive, LOCAL_URL, Otlp, Tls};
 pub use resource::Resource;
 
 use environment::Environment;

@@ -99,6 +99,10 @@ fn what_has_no_meaning_is_warned_of() {
         "HH_SESSION_NAME",
         "HH_SERVICE_NAME",
         "OTEL_SERVICE_NAME",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
     ];
     for name in variables() {
         if any.contains(&name.as_str()) {

@@ -53,6 +53,7 @@ impl Service {
             gzip: otlp.gzip,
             timeout: Duration::from_nanos(otlp.timeout_ns),
             user_agent: concat!("rust-axum/", env!("CARGO_PKG_VERSION")).into(),
+            tls: otlp.tls,
         };
         let mut config = Config::default();
         config.delay_ns = settings.batch.delay_ns.unwrap_or(config.delay_ns);

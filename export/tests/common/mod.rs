@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tracebaton_export::{Config, Destination, Encoding, Exporter, Pushed, Reporter, Scope};
+use tracebaton_export::{Config, Destination, Encoding, Exporter, Pushed, Reporter, Scope, Tls};
 
 /// How long a test waits for something that will happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -167,6 +167,7 @@ pub(crate) fn destination(url: String) -> Destination {
         gzip: false,
         timeout: Duration::from_secs(10),
         user_agent: "tracebaton/0 OTel-OTLP-Exporter-Test/0".into(),
+        tls: Tls::default(),
     }
 }
 
@@ -208,7 +209,7 @@ pub(crate) fn record(exporter: &Exporter, name: &str) -> Pushed {
 }
 
 /// The fields of a protobuf message whose lengths are all below 2^14 and whose fields are all messages or bytes.
-fn fields(mut message: &[u8]) -> Vec<(u8, &[u8])> {
+pub(crate) fn fields(mut message: &[u8]) -> Vec<(u8, &[u8])> {
     let mut fields = Vec::new();
     while !message.is_empty() {
         let (tag, mut length, mut at) = (message[0], message[1] as usize, 2);
