@@ -16,7 +16,8 @@ pub struct Limits {
     /// Characters (code points) of a text that is an attribute's value or stands inside one; `None`: no limit. Names
     /// are never cut.
     pub value_length: Option<usize>,
-    /// Levels of lists and maps inside an attribute's value.
+    /// Levels of lists and maps inside an attribute's value; what lies deeper is written as JSON text. More than 20 are
+    /// never written as such, since receivers refuse a whole request for one value that nests too deeply.
     pub value_depth: usize,
     /// Bytes of one captured value: a text or a node written as JSON, as [`flatten`](crate::flatten::flatten) emits it.
     pub captured_bytes: usize,

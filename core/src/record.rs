@@ -68,6 +68,8 @@ pub struct SpanRecord {
     /// When it began, in nanoseconds since 1970.
     pub start_ns: u64,
     attributes: AttributeList,
+    /// The attributes that count towards the limit.
+    counted: usize,
     events: Vec<Event>,
     links: Vec<Link>,
     status: StatusCode,
@@ -108,6 +110,7 @@ impl SpanRecord {
             kind: Kind::Internal,
             start_ns,
             attributes: Vec::new(),
+            counted: 0,
             events: Vec::new(),
             links: Vec::new(),
             status: StatusCode::Unset,
@@ -136,17 +139,20 @@ impl SpanRecord {
             return;
         }
         let key = key.into();
+        // Routing attributes and the event type are not subject to the limit, as when the span is written.
+        let counts = RoutingKey::of(&key).is_none() && key != EVENT_TYPE;
         if let Some((_, old)) = self.attributes.iter_mut().find(|(known, _)| known.len() == key.len() && *known == key)
         {
             *old = value.into();
-        } else if self.attributes.len() < limits.attributes || RoutingKey::of(&key).is_some() || key == EVENT_TYPE {
+        } else if key.is_empty() || (counts && self.counted >= limits.attributes) {
+            self.dropped_attributes = self.dropped_attributes.saturating_add(1);
+        } else {
             if self.attributes.capacity() == 0 {
                 // Most spans then grow no more.
                 self.attributes.reserve(16);
             }
+            self.counted = self.counted.saturating_add(usize::from(counts));
             self.attributes.push((key, value.into()));
-        } else {
-            self.dropped_attributes = self.dropped_attributes.saturating_add(1);
         }
     }
 
@@ -301,6 +307,21 @@ mod tests {
         assert_eq!((view.start_ns, view.end_ns), (10, 10));
         assert_eq!((view.dropped_attributes, view.dropped_events, view.dropped_links), (1, 1, 1));
         assert_eq!(view.events().count(), 1);
+    }
+
+    #[test]
+    fn what_routes_a_span_takes_no_place() {
+        let limits = Limits { attributes: 2, ..Limits::default() };
+        let mut span = start(None);
+        for key in ["", "honeyhive.session_id", "honeyhive_event_type", "a", "b", "c"] {
+            span.set_attribute(key, "v", &limits);
+        }
+        let kept: Vec<_> = span.attributes().iter().map(|(key, _)| &**key).collect();
+        assert_eq!(kept, ["honeyhive.session_id", "honeyhive_event_type", "a", "b"]);
+        span.end(20);
+        let bytes = encoded(&span, &limits);
+        let view = SpanView::parse(&bytes).unwrap();
+        assert_eq!((view.attributes().count(), view.dropped_attributes), (4, 2));
     }
 
     #[test]

@@ -428,7 +428,9 @@ fn put_any_value(out: &mut Vec<u8>, value: &Value<'_>, length: Option<usize>, de
         Value::Double(value) => put_double_always(out, 4, *value),
         Value::Bytes(bytes) => put_bytes_always(out, 7, bytes),
         Value::Array(_) | Value::Map(_) if depth == 0 => {
-            put_bytes_always(out, 1, json_text(value, MAX_JSON).as_bytes());
+            let text = json_text(value, MAX_JSON);
+            let text = length.map_or(&*text, |length| truncate_characters(&text, length));
+            put_bytes_always(out, 1, text.as_bytes());
         }
         Value::Array(values) => message(out, 5, |out| {
             for value in values {
