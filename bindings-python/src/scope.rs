@@ -58,11 +58,6 @@ impl Scope {
             .map_err(|error| PyValueError::new_err(format!("session_id: {error}")))?;
         Ok(Self::new(inner, base.and_then(|base| base.get().view.as_ref().map(|view| view.clone_ref(py)))))
     }
-
-    /// The session that holds for the tracer of `core` here; its own where this scope says nothing.
-    fn session_for(&self, core: &Core) -> String {
-        self.inner.session_for(core.id, &core.policy).unwrap_or_else(|| core.own_session()).to_owned()
-    }
 }
 
 /// Raises a `ValueError` unless the text may be a session id.

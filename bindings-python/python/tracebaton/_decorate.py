@@ -150,10 +150,9 @@ class _Steps:
     """The span of a generator, current only during the generator's own steps: what runs between them is its caller's,
     perhaps in another task or thread."""
 
-    __slots__ = ("_context", "_plan", "block", "items")
+    __slots__ = ("_context", "block", "items")
 
-    def __init__(self, plan: _Plan, block: EnrichedBlock) -> None:
-        self._plan = plan
+    def __init__(self, block: EnrichedBlock) -> None:
         self.block = block
         self.items = 0
         # Current when the generator begins, for its parent; not for whoever asks for the first item.
@@ -205,7 +204,7 @@ def _traced_generator(plan: _Plan) -> Callable[..., Any]:
         block = plan.block(args, kwargs)
         if block is None or _enter(block) is None:
             return (yield from function(*args, **kwargs))
-        steps = _Steps(plan, block)
+        steps = _Steps(block)
         try:
             generator = function(*args, **kwargs)
             step: Callable[..., Any] = generator.send
@@ -238,7 +237,7 @@ def _traced_async_generator(plan: _Plan) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         block = plan.block(args, kwargs)
         generator = function(*args, **kwargs)
-        steps = _Steps(plan, block) if block is not None and _enter(block) is not None else None
+        steps = _Steps(block) if block is not None and _enter(block) is not None else None
 
         async def run(step: Callable[..., Any], *sent: Any) -> Any:
             return await (step(*sent) if steps is None else steps.run_async(step, *sent))

@@ -102,7 +102,6 @@ class Scope:
 
     @staticmethod
     def with_session(base: Scope | None, core: Core, session_id: str) -> Scope: ...
-    def session_for(self, core: Core) -> str: ...
 
 @final
 class Seed:

@@ -21,7 +21,7 @@ from opentelemetry.propagators.textmap import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tracebaton import _native
-from tracebaton._context import SCOPE_KEY, Block, current
+from tracebaton._context import Block, current
 from tracebaton._native import Policy
 from tracebaton._registry import choose, core_of
 from tracebaton._span import SPAN_KEY, Span
@@ -202,15 +202,3 @@ def install_propagator() -> None:
 
     if not os.environ.get("OTEL_PROPAGATORS") and is_default_propagator(propagate.get_global_textmap()):
         propagate.set_global_textmap(TracebatonPropagator())
-
-
-__all__ = [
-    "SCOPE_KEY",
-    "DistributedContext",
-    "TracebatonPropagator",
-    "as_policy",
-    "extract_context_from_carrier",
-    "inject_context_into_carrier",
-    "install_propagator",
-    "with_distributed_trace_context",
-]
