@@ -143,7 +143,7 @@ pub fn compose(out: &Outbound<'_>, carrier_baggage: &[&[u8]]) -> Headers {
     let baggage = compose_baggage(out, carrier_baggage, &mut dropped);
     Headers {
         traceparent: out.span().map(|span| span.traceparent().to_bytes()),
-        tracestate: out.span().map(|span| &span.trace_state).filter(|state| !state.is_empty()).cloned(),
+        tracestate: tracestate(out).cloned(),
         baggage: (!baggage.is_empty()).then_some(baggage),
         dropped,
     }
