@@ -9,16 +9,16 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::{fmt, iter};
 
+use crate::octets::{cut, find, trim, trim_ows};
 use crate::percent;
 use crate::rule::{Rule, RuleSet};
-use crate::traceparent::trim_ows;
 
 mod grammar;
 mod reconcile;
 mod writer;
 
-use grammar::{are_properties, cut, is_token, is_value, plain_member, trim};
-pub(crate) use grammar::{find, plain_run};
+use grammar::{are_properties, is_token, is_value, plain_member};
+pub(crate) use reconcile::says_the_same;
 pub use reconcile::{Reconciled, reconcile};
 pub use writer::BaggageWriter;
 
@@ -124,16 +124,17 @@ impl Baggage {
         self.iter().enumerate().filter(move |(at, member)| last.get(member.name) == Some(at)).map(|(_, member)| member)
     }
 
-    /// The last member with this name (rule B9). Names are case-sensitive and never decoded (rule B3).
+    /// The last member with this name (rule B9). Names are case-sensitive, never decoded (rule B3), and compared exactly:
+    /// white space is part of no name.
+    #[inline]
     pub fn get(&self, name: &str) -> Option<Member<'_>> {
-        if self.is_empty() {
-            return None;
-        }
-        // Only the one that is found is taken apart.
-        let is_named = |raw: &&str| {
-            raw.strip_prefix(name).is_some_and(|rest| rest.starts_with('=') || trim(rest).starts_with('='))
-        };
-        self.raw_items().filter(is_named).last().and_then(Member::split)
+        if self.is_empty() { None } else { self.last_named(name) }
+    }
+
+    fn last_named(&self, name: &str) -> Option<Member<'_>> {
+        // Only what begins with the name is taken apart.
+        let begun = self.raw_items().filter(|raw| raw.starts_with(name));
+        begun.filter_map(Member::split).filter(|member| member.name == name).last()
     }
 
     /// With this entry in place of the first member of that name, or else at the end. Other members with that name
@@ -335,17 +336,17 @@ impl<'a> Items<'a> {
     fn plain(&mut self) -> Option<Member<'a>> {
         let text = self.text?;
         let (name, length) = plain_member(text.as_bytes().get(..self.bytes_left).unwrap_or(text.as_bytes()))?;
-        let behind = text.get(length..)?;
+        let (raw, behind) = text.split_at_checked(length)?;
         // A member that the limit cuts off looks as if it ended there.
         if self.members_left == 0 || length >= self.bytes_left || !(behind.is_empty() || behind.starts_with(',')) {
             return None;
         }
+        let (name, rest) = raw.split_at_checked(name)?;
         self.text = behind.get(1..);
         self.line = self.text.map(str::as_bytes);
         self.bytes_left = self.bytes_left.saturating_sub(length).saturating_sub(1);
         self.members_left = self.members_left.saturating_sub(1);
-        let raw = text.get(..length)?;
-        Some(Member { raw, name: raw.get(..name)?, rest: raw.get(name.saturating_add(1)..)? })
+        Some(Member { raw, name, rest: rest.get(1..)? })
     }
 
     /// Nothing more is read.

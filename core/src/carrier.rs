@@ -5,11 +5,13 @@
 //! (`HTTP_TRACEPARENT`). [`Collected`] takes all three from one pass over any foreign mapping. Lists of pairs and
 //! `BTreeMap`s are carriers as they are.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::{fmt, iter};
 
 use crate::baggage::Baggage;
+use crate::octets::trim_ows;
 
 /// A header that this crate reads and writes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -71,7 +73,7 @@ impl Spelling {
         for name in names {
             let name = name.as_ref();
             match name {
-                b"REQUEST_METHOD" => return Self::Cgi,
+                CGI_MARK => return Self::Cgi,
                 b"PATH" => path = true,
                 _ => {}
             }
@@ -82,37 +84,57 @@ impl Spelling {
     }
 }
 
+/// A name that every CGI and WSGI environment has.
+const CGI_MARK: &[u8] = b"REQUEST_METHOD";
+
+/// Whether [`Collected::push`] looks at an entry of this name: whoever copies a carrier needs no other.
+pub fn matters(name: &[u8]) -> bool {
+    header_of(name).is_some() || name == CGI_MARK
+}
+
 /// Whether the name is one that OpenTelemetry gives environment variables: `[A-Z_][A-Z0-9_]*`.
 fn is_variable(name: &[u8]) -> bool {
     name.first().is_some_and(|first| !first.is_ascii_digit())
         && name.iter().all(|octet| octet.is_ascii_uppercase() || octet.is_ascii_digit() || *octet == b'_')
 }
 
-/// The header of this name in any spelling. Cheap for every other name: length and first letter tell most apart.
+/// The header of this name in any spelling.
 pub fn header_of(name: &[u8]) -> Option<Header> {
     spelled(name).map(|(header, _)| header)
 }
 
-/// The header of this name and how it is spelled.
+/// The header of this name and how it is spelled. Cheap for every other name: length and first letter tell most apart.
+#[inline]
 pub fn spelled(name: &[u8]) -> Option<(Header, Spelling)> {
-    let (header, spelling) = match (name.len(), name.first()?) {
-        (7, b'b' | b'B') => (Header::Baggage, Spelling::Http),
-        (10, b't' | b'T') => (Header::Tracestate, Spelling::Http),
-        (11, b't' | b'T') => (Header::Traceparent, Spelling::Http),
-        (12, b'H') => (Header::Baggage, Spelling::Cgi),
-        (15, b'H') => (Header::Tracestate, Spelling::Cgi),
-        (16, b'H') => (Header::Traceparent, Spelling::Cgi),
+    match (name.len(), name.first()?) {
+        // As nearly everybody spells them.
+        (11, b't') if name == b"traceparent" => Some((Header::Traceparent, Spelling::Http)),
+        (10, b't') if name == b"tracestate" => Some((Header::Tracestate, Spelling::Http)),
+        (7, b'b') if name == b"baggage" => Some((Header::Baggage, Spelling::Http)),
+        (_, b'b' | b'B' | b't' | b'T' | b'H') => spelled_otherwise(name),
+        _ => None,
+    }
+}
+
+/// As [`spelled`], for every spelling.
+fn spelled_otherwise(name: &[u8]) -> Option<(Header, Spelling)> {
+    let (header, cgi) = match name.len() {
+        7 => (Header::Baggage, false),
+        10 => (Header::Tracestate, false),
+        11 => (Header::Traceparent, false),
+        12 => (Header::Baggage, true),
+        15 => (Header::Tracestate, true),
+        16 => (Header::Traceparent, true),
         _ => return None,
     };
-    // CGI names are upper case only: a header that somebody sends as "Http_Traceparent" is another header.
-    let exact = header.spelled(spelling).as_bytes();
-    match spelling {
-        Spelling::Cgi => (name == exact).then_some((header, spelling)),
-        _ if name == exact => Some((header, spelling)),
-        _ if !name.eq_ignore_ascii_case(exact) => None,
-        _ if name == header.spelled(Spelling::Variable).as_bytes() => Some((header, Spelling::Variable)),
-        _ => Some((header, spelling)),
+    if cgi {
+        // CGI names are upper case only: a header that somebody sends as "Http_Traceparent" is another header.
+        return (name == header.spelled(Spelling::Cgi).as_bytes()).then_some((header, Spelling::Cgi));
     }
+    // Rule TP1: names match in any ASCII case.
+    let spelling =
+        if name == header.spelled(Spelling::Variable).as_bytes() { Spelling::Variable } else { Spelling::Http };
+    name.eq_ignore_ascii_case(header.name().as_bytes()).then_some((header, spelling))
 }
 
 /// A carrier that can be read.
@@ -121,12 +143,18 @@ pub trait Extractor {
     /// lower case; names in the carrier match in any ASCII case (rule TP1).
     fn each<'a>(&'a self, name: &str, f: &mut dyn FnMut(&'a [u8]));
 
-    /// The values of the three headers. A carrier that must be scanned for a name collects all three in one pass here.
-    fn collect(&self) -> Collected<'_> {
-        let mut collected = Collected::default();
+    /// Adds the values of the three headers to what was collected. A carrier that must be scanned for a name does all
+    /// three in one pass here.
+    fn collect_into<'a>(&'a self, collected: &mut Collected<'a>) {
         for header in Header::ALL {
             self.each(header.name(), &mut |value| collected.push(header.name().as_bytes(), value));
         }
+    }
+
+    /// The values of the three headers.
+    fn collect(&self) -> Collected<'_> {
+        let mut collected = Collected::default();
+        self.collect_into(&mut collected);
         collected
     }
 }
@@ -145,59 +173,59 @@ pub trait Injector: Extractor {
 /// B15).
 const MAX_LINES: usize = Baggage::MAX_MEMBERS;
 
-/// The values of the three headers, gathered in one pass over any carrier. Nothing is allocated unless a header repeats.
+/// The values of the three headers, gathered in one pass over any carrier. Nothing is allocated for headers in HTTP's
+/// spelling, unless one repeats.
 ///
-/// Spellings do not add up to several headers where they mean the same one:
-/// - a value that is there under two spellings counts once;
-/// - beside a CGI name (`HTTP_BAGGAGE`), names of environment variables (`TRACEPARENT`) do not count: WSGI servers such
-///   as Python's own put their process's environment and the request's headers in one mapping, and the request's are
-///   meant.
-///
-/// Two values under one spelling stay two, also when they are equal (rule TP11).
+/// - Every line counts, also one that is equal to another: names in different case are the same name (rule TP1), so two
+///   lines of `traceparent`, or one of `traceparent` and one of `TRACEPARENT`, are several headers (rule TP11). Lines of
+///   the other two are joined (rules TS1, B11).
+/// - Beside a CGI name (`HTTP_BAGGAGE`, `REQUEST_METHOD`), names of environment variables (`TRACEPARENT`) do not count:
+///   WSGI servers such as Python's own put their process's environment and the request's headers in one mapping, and the
+///   request's are meant.
+/// - A blank line of `tracestate` or `baggage` says nothing (rules TS2, B1) and is left out. A blank `traceparent` is one
+///   that is invalid.
 #[derive(Clone, Default)]
 pub struct Collected<'a> {
+    // Small, so that it is cheap to pass on: there is rarely more than one line of a header.
+    traceparent: Option<&'a [u8]>,
+    tracestate: Option<&'a [u8]>,
+    baggage: Option<&'a [u8]>,
+    has_cgi: bool,
+    more: Option<Box<More<'a>>>,
+}
+
+/// What does not fit into a few words.
+#[derive(Clone, Default)]
+struct More<'a> {
     traceparent: Lines<'a>,
     tracestate: Lines<'a>,
     baggage: Lines<'a>,
-    has_cgi: bool,
+    /// Where lines stand that came under the names of environment variables, in the order in which they were added.
+    variables: Vec<(Header, usize)>,
 }
 
-#[derive(Clone, Copy)]
-struct Line<'a> {
-    value: &'a [u8],
-    spelling: Spelling,
-}
-
+/// All lines of a header, the first one included, if there are several.
 #[derive(Clone, Default)]
 struct Lines<'a> {
-    first: Option<Line<'a>>,
-    rest: Vec<Line<'a>>,
+    all: Vec<&'a [u8]>,
     /// There were more than [`MAX_LINES`].
     overflowed: bool,
 }
 
-impl<'a> Lines<'a> {
-    fn push(&mut self, line: Line<'a>) {
-        if self.iter().any(|other| other.spelling != line.spelling && other.value == line.value) {
-            return;
-        }
-        if self.first.is_none() {
-            self.first = Some(line);
-        } else if self.rest.len().saturating_add(1) < MAX_LINES {
-            self.rest.push(line);
-        } else {
-            self.overflowed = true;
+impl<'a> More<'a> {
+    const fn lines(&self, header: Header) -> &Lines<'a> {
+        match header {
+            Header::Traceparent => &self.traceparent,
+            Header::Tracestate => &self.tracestate,
+            Header::Baggage => &self.baggage,
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Line<'a>> + Clone {
-        self.first.iter().chain(&self.rest)
-    }
-
-    fn remove(&mut self, spelling: Spelling) {
-        self.rest.retain(|line| line.spelling != spelling);
-        if self.first.is_some_and(|line| line.spelling == spelling) {
-            self.first = if self.rest.is_empty() { None } else { Some(self.rest.remove(0)) };
+    const fn lines_mut(&mut self, header: Header) -> &mut Lines<'a> {
+        match header {
+            Header::Traceparent => &mut self.traceparent,
+            Header::Tracestate => &mut self.tracestate,
+            Header::Baggage => &mut self.baggage,
         }
     }
 }
@@ -210,58 +238,128 @@ impl<'a> Collected<'a> {
         V: AsRef<[u8]> + ?Sized + 'a,
     {
         let mut collected = Self::default();
-        for (name, value) in pairs {
-            collected.push(name.as_ref(), value.as_ref());
-        }
+        collected.extend(pairs);
         collected
     }
 
-    /// Takes a header in; one of another name is passed over.
-    pub fn push(&mut self, name: &[u8], value: &'a [u8]) {
-        if let Some((header, spelling)) = spelled(name) {
-            self.push_spelled(header, spelling, value);
+    /// Takes the headers among these pairs of name and value in.
+    #[inline]
+    pub fn extend<N, V>(&mut self, pairs: impl IntoIterator<Item = (N, &'a V)>)
+    where
+        N: AsRef<[u8]>,
+        V: AsRef<[u8]> + ?Sized + 'a,
+    {
+        for (name, value) in pairs {
+            self.push(name.as_ref(), value.as_ref());
         }
     }
 
-    fn push_spelled(&mut self, header: Header, spelling: Spelling, value: &'a [u8]) {
+    /// Takes a header in; one of another name is passed over.
+    #[inline]
+    pub fn push(&mut self, name: &[u8], value: &'a [u8]) {
+        match spelled(name) {
+            Some((header, Spelling::Http)) => self.add(header, value),
+            Some((header, spelling)) => self.add_spelled(header, spelling, value),
+            None if name == CGI_MARK => self.leave_variables_out(),
+            None => {}
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, header: Header, value: &'a [u8]) {
+        if header != Header::Traceparent && trim_ows(value).is_empty() {
+            return;
+        }
+        let first = self.first_mut(header);
+        match *first {
+            None => *first = Some(value),
+            Some(first) => self.add_another(header, first, value),
+        }
+    }
+
+    #[cold]
+    fn add_another(&mut self, header: Header, first: &'a [u8], value: &'a [u8]) {
+        let lines = self.more.get_or_insert_default().lines_mut(header);
+        if lines.all.is_empty() {
+            lines.all.push(first);
+        }
+        if lines.all.len() < MAX_LINES {
+            lines.all.push(value);
+        } else {
+            lines.overflowed = true;
+        }
+    }
+
+    fn add_spelled(&mut self, header: Header, spelling: Spelling, value: &'a [u8]) {
         match spelling {
-            Spelling::Variable if self.has_cgi => return,
-            Spelling::Cgi if !self.has_cgi => {
-                self.has_cgi = true;
-                for lines in [&mut self.traceparent, &mut self.tracestate, &mut self.baggage] {
-                    lines.remove(Spelling::Variable);
+            Spelling::Http => self.add(header, value),
+            Spelling::Variable if self.has_cgi => {}
+            Spelling::Variable => {
+                let at = self.values(header).len();
+                self.add(header, value);
+                if self.values(header).len() > at {
+                    self.more.get_or_insert_default().variables.push((header, at));
                 }
             }
-            _ => {}
+            Spelling::Cgi => {
+                self.leave_variables_out();
+                self.add(header, value);
+            }
         }
-        let lines = match header {
-            Header::Traceparent => &mut self.traceparent,
-            Header::Tracestate => &mut self.tracestate,
-            Header::Baggage => &mut self.baggage,
-        };
-        lines.push(Line { value, spelling });
+    }
+
+    fn leave_variables_out(&mut self) {
+        self.has_cgi = true;
+        // From the back, so that places stay right.
+        while let Some((header, at)) = self.more.as_mut().and_then(|more| more.variables.pop()) {
+            self.remove(header, at);
+        }
+    }
+
+    fn remove(&mut self, header: Header, at: usize) {
+        let mut first = None;
+        if let Some(more) = &mut self.more {
+            let all = &mut more.lines_mut(header).all;
+            if at < all.len() {
+                all.remove(at);
+            }
+            first = all.first().copied();
+        }
+        *self.first_mut(header) = first;
     }
 
     /// The values of a header, in their order.
-    pub fn values(&self, header: Header) -> impl Iterator<Item = &'a [u8]> + Clone {
-        self.lines(header).iter().map(|line| line.value)
+    #[inline]
+    pub fn values(&self, header: Header) -> &[&'a [u8]] {
+        match &self.more {
+            Some(more) if !more.lines(header).all.is_empty() => &more.lines(header).all,
+            _ => self.first(header).as_slice(),
+        }
     }
 
     /// Whether none of the three headers is there.
     pub fn is_empty(&self) -> bool {
-        Header::ALL.into_iter().all(|header| self.lines(header).first.is_none())
+        Header::ALL.into_iter().all(|header| self.first(header).is_none())
     }
 
     /// Whether a header has more lines than are kept.
     pub(crate) fn overflowed(&self, header: Header) -> bool {
-        self.lines(header).overflowed
+        self.more.as_ref().is_some_and(|more| more.lines(header).overflowed)
     }
 
-    fn lines(&self, header: Header) -> &Lines<'a> {
+    const fn first(&self, header: Header) -> &Option<&'a [u8]> {
         match header {
             Header::Traceparent => &self.traceparent,
             Header::Tracestate => &self.tracestate,
             Header::Baggage => &self.baggage,
+        }
+    }
+
+    const fn first_mut(&mut self, header: Header) -> &mut Option<&'a [u8]> {
+        match header {
+            Header::Traceparent => &mut self.traceparent,
+            Header::Tracestate => &mut self.tracestate,
+            Header::Baggage => &mut self.baggage,
         }
     }
 }
@@ -269,19 +367,19 @@ impl<'a> Collected<'a> {
 /// Header text does not belong in logs, where `{:?}` ends up (rule B14): this tells how many lines there are.
 impl fmt::Debug for Collected<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(Header::ALL.map(|header| (header.name(), self.lines(header).iter().count()))).finish()
+        f.debug_map().entries(Header::ALL.map(|header| (header.name(), self.values(header).len()))).finish()
     }
 }
 
 impl Extractor for Collected<'_> {
     fn each<'s>(&'s self, name: &str, f: &mut dyn FnMut(&'s [u8])) {
         if let Some(header) = header_of(name.as_bytes()) {
-            self.values(header).for_each(f);
+            self.values(header).iter().copied().for_each(f);
         }
     }
 
-    fn collect(&self) -> Collected<'_> {
-        self.clone()
+    fn collect_into<'s>(&'s self, collected: &mut Collected<'s>) {
+        *collected = self.clone();
     }
 }
 
@@ -291,13 +389,14 @@ macro_rules! extractor {
         impl<K: AsRef<[u8]>, V: AsRef<[u8]> $(, const $more: $kind)?> Extractor for $type {
             fn each<'a>(&'a self, name: &str, f: &mut dyn FnMut(&'a [u8])) {
                 if let Some(header) = header_of(name.as_bytes()) {
-                    self.collect().values(header).for_each(f);
+                    self.collect().values(header).iter().copied().for_each(f);
                 }
             }
 
-            fn collect(&self) -> Collected<'_> {
+            #[inline]
+            fn collect_into<'a>(&'a self, collected: &mut Collected<'a>) {
                 let $pairs = self;
-                Collected::of($iter)
+                collected.extend($iter);
             }
         }
     };
@@ -404,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_one_header_do_not_add_up() {
+    fn environment_variables_do_not_count_beside_cgi_names() {
         // A WSGI environ that holds the process's environment, in either order.
         let environ = [("TRACEPARENT", "process"), ("BAGGAGE", "p=1"), ("HTTP_TRACEPARENT", "request")];
         let mut reversed = environ;
@@ -413,18 +512,27 @@ mod tests {
             assert_eq!(values(&carrier, "traceparent"), [b"request"]);
             assert!(values(&carrier, "baggage").is_empty());
         }
-        // The same value under two spellings is one; different values are two.
-        assert_eq!(values(&[("traceparent", "x"), ("HTTP_TRACEPARENT", "x")], "traceparent").len(), 1);
-        assert_eq!(values(&[("traceparent", "x"), ("HTTP_TRACEPARENT", "y")], "traceparent").len(), 2);
-        assert_eq!(values(&[("traceparent", "x"), ("TRACEPARENT", "x")], "traceparent").len(), 1);
+        // Also between lines that stay, in their order.
+        let mixed = [("baggage", "1"), ("BAGGAGE", "2"), ("Baggage", "3"), ("BAGGAGE", "4"), ("HTTP_BAGGAGE", "5")];
+        assert_eq!(values(&mixed, "baggage"), [b"1", b"3", b"5"]);
+        assert_eq!(values(&mixed[1..], "baggage"), [b"3", b"5"]);
+        assert_eq!(values(&mixed[..4], "baggage").len(), 4);
+        // Otherwise each line is one, also one that is equal to another.
+        for name in ["traceparent", "TRACEPARENT", "HTTP_TRACEPARENT"] {
+            assert_eq!(values(&[("traceparent", "x"), (name, "x")], "traceparent").len(), 2, "{name}");
+        }
     }
 
     #[test]
     fn lines_are_bounded() {
         let pairs: Vec<_> = (0..MAX_LINES + 5).map(|_| ("baggage", "a=1")).collect();
         let collected = pairs.collect();
-        assert_eq!(collected.values(Header::Baggage).count(), MAX_LINES);
+        assert_eq!(collected.values(Header::Baggage).len(), MAX_LINES);
         assert!(collected.overflowed(Header::Baggage) && !collected.overflowed(Header::Tracestate));
+        // Blank lines are none.
+        let pairs: Vec<_> = (0..MAX_LINES + 5).map(|_| ("baggage", " \t")).chain([("baggage", "a=1")]).collect();
+        assert_eq!(values(&pairs, "baggage"), [b"a=1"]);
+        assert!(!pairs.collect().overflowed(Header::Baggage));
     }
 
     #[test]

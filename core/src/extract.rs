@@ -4,16 +4,16 @@
 //! caller's span, its baggage byte for byte, and the session and project that the policy accepts.
 
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt;
 
 use crate::baggage::{Baggage, Member};
 use crate::carrier::{Collected, Extractor, Header};
 use crate::context::SpanContext;
+use crate::octets::trim_ows;
 use crate::policy::{InboundMode, Policy};
 use crate::rule::{Rule, RuleSet};
 use crate::session::{self, InvalidSession, OwnMember};
-use crate::traceparent::{Traceparent, trim_ows};
+use crate::traceparent::Traceparent;
 use crate::tracestate::TraceState;
 
 /// What a caller sent and the policy took.
@@ -23,7 +23,8 @@ pub struct Inbound {
     pub span: Option<SpanContext>,
     /// The caller's span where the policy starts a new trace: to be linked to (rule TP16).
     pub link: Option<SpanContext>,
-    /// The baggage, byte for byte and in order; without the session or the project if the policy rejected it.
+    /// The baggage, byte for byte and in order; without a session or a project that the policy rejects or that is none
+    /// (rules S1 to S3).
     pub baggage: Baggage,
     /// The caller's session, percent-decoded once: 1 to 256 characters.
     pub session: Option<String>,
@@ -49,108 +50,130 @@ impl fmt::Debug for Inbound {
 
 /// Reads the headers of a carrier under a policy.
 pub fn extract<E: Extractor + ?Sized>(carrier: &E, policy: &Policy) -> Inbound {
-    extract_collected(&carrier.collect(), policy)
+    let mut headers = Collected::default();
+    carrier.collect_into(&mut headers);
+    extract_collected(&headers, policy)
 }
 
 /// Reads headers that were collected before.
 pub fn extract_collected(headers: &Collected<'_>, policy: &Policy) -> Inbound {
-    if headers.is_empty() {
-        return Inbound::default();
+    match policy.inbound {
+        InboundMode::Continue => take(headers, policy),
+        InboundMode::Restart => restart(headers, policy),
+        InboundMode::Ignore => ignore(headers),
     }
-    if policy.inbound == InboundMode::Ignore {
-        // Blank headers say nothing that could be ignored.
-        let any = Header::ALL.into_iter().any(|header| has_text(headers, header));
-        let dropped = if any { Rule::PolicyIgnored.into() } else { RuleSet::EMPTY };
-        return Inbound { dropped, ..Inbound::default() };
+}
+
+/// Rule TP16: a new trace may begin at a trust boundary, without the caller's tracestate.
+fn restart(headers: &Collected<'_>, policy: &Policy) -> Inbound {
+    let mut inbound = take(headers, policy);
+    inbound.link = inbound.span.take();
+    inbound
+}
+
+fn ignore(headers: &Collected<'_>) -> Inbound {
+    // Blank headers say nothing that could be ignored.
+    let any = Header::ALL.into_iter().any(|header| has_text(headers, header));
+    Inbound { dropped: if any { Rule::PolicyIgnored.into() } else { RuleSet::EMPTY }, ..Inbound::default() }
+}
+
+#[inline(never)]
+fn take(headers: &Collected<'_>, policy: &Policy) -> Inbound {
+    let parent = Traceparent::parse_all(headers.values(Header::Traceparent));
+    let (trace_state, baggage) = (headers.values(Header::Tracestate), headers.values(Header::Baggage));
+    if let (Ok(Some(parent)), [], []) = (parent, trace_state, baggage) {
+        // The most frequent case, made where it is wanted: what is made in steps is copied.
+        return Inbound { span: Some(remote(parent, TraceState::EMPTY)), ..Inbound::default() };
     }
     let mut dropped = RuleSet::EMPTY;
-    let span = span(headers, &mut dropped);
-    let (span, link) = if policy.inbound == InboundMode::Restart { (None, span) } else { (span, None) };
-    if headers.values(Header::Baggage).next().is_none() {
-        return Inbound { span, link, dropped, ..Inbound::default() };
-    }
-    let mut any_own = false;
-    let mut baggage = baggage(headers, policy, &mut dropped, |member| {
-        any_own = any_own || OwnMember::of(member.name()).is_some();
-    });
-    let (mut session, mut project) = (None, None);
-    if any_own {
-        let candidates = Candidates::of(&baggage);
-        session = candidates.choose(OwnMember::Session, policy, &mut dropped);
-        project = candidates.choose(OwnMember::Project, policy, &mut dropped);
-        if !policy.accept_session || !policy.accept_project {
-            let passed_on = |member: &Member<'_>| OwnMember::of(member.name()).is_none_or(|own| policy.accepts(own));
-            baggage = baggage.retain(passed_on);
-        }
-    }
-    Inbound { span, link, baggage, session, project, dropped }
+    let span = span(parent, headers, &mut dropped);
+    let (baggage, session, project) = match baggage {
+        [] => (Baggage::EMPTY, None, None),
+        _ => self::baggage(headers, policy, &mut dropped),
+    };
+    Inbound { span, link: None, baggage, session, project, dropped }
+}
+
+fn remote(parent: Traceparent, trace_state: TraceState) -> SpanContext {
+    let Traceparent { trace_id, span_id, flags } = parent;
+    SpanContext { trace_id, span_id, flags, trace_state, is_remote: true }
 }
 
 /// The caller's span.
-#[inline]
-fn span(headers: &Collected<'_>, dropped: &mut RuleSet) -> Option<SpanContext> {
-    match with_values(headers, Header::Traceparent, Traceparent::parse_all) {
-        Ok(Some(Traceparent { trace_id, span_id, flags })) => {
+fn span(
+    parent: Result<Option<Traceparent>, Rule>,
+    headers: &Collected<'_>,
+    dropped: &mut RuleSet,
+) -> Option<SpanContext> {
+    // Rules TP12 and TP13: without a valid traceparent, tracestate is not looked at.
+    let unread = match parent {
+        Ok(Some(parent)) => {
             // Rule TS11 reads tracestate also beside a later version of traceparent, and rule TS9 keeps the span when
             // tracestate is bad.
             let trace_state = trace_state(headers).unwrap_or_else(|rule| {
                 dropped.insert(rule);
                 TraceState::EMPTY
             });
-            Some(SpanContext { trace_id, span_id, flags, trace_state, is_remote: true })
+            return Some(remote(parent, trace_state));
         }
-        // Rules TP12 and TP13: without a valid traceparent, tracestate is not looked at.
-        Ok(None) => {
-            if has_text(headers, Header::Tracestate) {
-                dropped.insert(Rule::TracestateAlone);
-            }
-            None
-        }
+        Ok(None) => Rule::TracestateAlone,
         Err(rule) => {
             dropped.insert(rule);
-            if has_text(headers, Header::Tracestate) {
-                dropped.insert(Rule::TracestateOfInvalid);
-            }
-            None
+            Rule::TracestateOfInvalid
         }
+    };
+    if has_text(headers, Header::Tracestate) {
+        dropped.insert(unread);
     }
+    None
 }
 
 /// All `tracestate` headers as one (rule TS1); a bad one is discarded whole (rule TS10).
 pub(crate) fn trace_state(headers: &Collected<'_>) -> Result<TraceState, Rule> {
-    if headers.values(Header::Tracestate).next().is_none() {
+    let values = headers.values(Header::Tracestate);
+    if values.is_empty() {
         return Ok(TraceState::EMPTY);
     }
     if headers.overflowed(Header::Tracestate) {
         return Err(Rule::TracestateMembers);
     }
-    with_values(headers, Header::Tracestate, TraceState::parse_all)
+    TraceState::parse_all(values)
 }
 
-/// All `baggage` headers as one (rule B11), within the limits of the policy (rule B15).
-fn baggage(headers: &Collected<'_>, policy: &Policy, dropped: &mut RuleSet, see: impl FnMut(&Member<'_>)) -> Baggage {
+/// All `baggage` headers as one (rule B11), within the limits of the policy (rule B15), and the session and the project
+/// in it.
+fn baggage(
+    headers: &Collected<'_>,
+    policy: &Policy,
+    dropped: &mut RuleSet,
+) -> (Baggage, Option<String>, Option<String>) {
     if headers.overflowed(Header::Baggage) {
         dropped.insert(Rule::BaggageMemberCap);
     }
-    with_values(headers, Header::Baggage, |values| {
-        Baggage::parse_seeing(values, policy.max_members, policy.max_bytes, dropped, see)
-    })
+    let mut any_own = false;
+    let values = headers.values(Header::Baggage);
+    let baggage = Baggage::parse_seeing(values, policy.max_members, policy.max_bytes, dropped, |member| {
+        any_own = any_own || OwnMember::of(member.name()).is_some();
+    });
+    if !any_own {
+        return (baggage, None, None);
+    }
+    let candidates = Candidates::of(&baggage);
+    let mut refused = RuleSet::EMPTY;
+    let session = candidates.choose(OwnMember::Session, policy, &mut refused);
+    let project = candidates.choose(OwnMember::Project, policy, &mut refused);
+    if refused.is_empty() {
+        return (baggage, session, project);
+    }
+    *dropped |= refused;
+    // What is dropped is not passed on either: a service downstream that is less strict would otherwise take a session
+    // that this one has not, and one trace would be in two sessions.
+    (baggage.retain(|member| !candidates.refuses(member.name(), policy)), session, project)
 }
 
 /// Whether a header is there and not blank.
 pub(crate) fn has_text(headers: &Collected<'_>, header: Header) -> bool {
-    headers.values(header).any(|value| !trim_ows(value).is_empty())
-}
-
-/// Calls `f` with the values of a header. Nothing is allocated for one value, which is the usual case.
-#[inline]
-pub(crate) fn with_values<'a, R>(headers: &Collected<'a>, header: Header, f: impl FnOnce(&[&'a [u8]]) -> R) -> R {
-    let mut values = headers.values(header);
-    match (values.next(), values.next()) {
-        (None, _) => f(&[]),
-        (Some(value), None) => f(&[value]),
-        _ => f(&headers.values(header).collect::<Vec<_>>()),
-    }
+    headers.values(header).iter().any(|value| !trim_ows(value).is_empty())
 }
 
 /// The members of a baggage that may be the session or the project, by preference.
@@ -191,6 +214,13 @@ impl<'a> Candidates<'a> {
         valid.map(|member| member.value().into_owned())
     }
 
+    /// Whether no member of this name is taken over: the last one counts (rule B9), and with it those before it go.
+    fn refuses(&self, name: &str, policy: &Policy) -> bool {
+        OwnMember::of(name).is_some_and(|own| {
+            self.by_preference(own).any(|last| last.name() == name && judge(own, policy, &last.value()).is_err())
+        })
+    }
+
     pub(crate) fn by_preference(&self, own: OwnMember) -> impl Iterator<Item = Member<'a>> {
         match own {
             OwnMember::Session => self.session,
@@ -218,6 +248,7 @@ pub(crate) fn judge(own: OwnMember, policy: &Policy, value: &str) -> Result<(), 
 mod tests {
     use super::*;
     use alloc::format;
+    use alloc::vec::Vec;
 
     const TRACEPARENT: (&str, &str) = ("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01");
 
@@ -240,6 +271,22 @@ mod tests {
     }
 
     #[test]
+    fn blank_lines_hide_nothing() {
+        let mut lines: Vec<_> = (0..1000).flat_map(|_| [("tracestate", ""), ("baggage", " \t")]).collect();
+        lines.extend([TRACEPARENT, ("tracestate", "a=1"), ("baggage", "k=v")]);
+        let inbound = extract(&lines, &Policy::default());
+        assert_eq!(inbound.span.unwrap().trace_state.as_str(), "a=1");
+        assert_eq!((inbound.baggage.as_str(), inbound.dropped), ("k=v", RuleSet::EMPTY));
+    }
+
+    #[test]
+    fn a_name_that_is_refused_goes_with_all_its_members() {
+        let inbound = extract(&[("baggage", "session_id=a,k=v , session_id=")], &Policy::default());
+        assert_eq!((inbound.session, inbound.baggage.as_str()), (None, "k=v"));
+        assert_eq!(inbound.dropped, Rule::SessionEmpty.into());
+    }
+
+    #[test]
     fn a_valid_alias_stands_in_for_an_invalid_preferred_one() {
         let long = "x".repeat(257);
         let inbound = extract(
@@ -248,6 +295,6 @@ mod tests {
         );
         assert_eq!(inbound.session.as_deref(), Some("c"));
         assert!(inbound.dropped.contains(Rule::SessionEmpty) && inbound.dropped.contains(Rule::SessionLength));
-        assert_eq!(inbound.baggage.iter().count(), 3, "what is not taken over is still passed on");
+        assert_eq!(inbound.baggage.as_str(), "session_id=c", "what is dropped is not passed on");
     }
 }

@@ -3,46 +3,53 @@
 //! Core has no source of randomness: whoever makes an id passes random bytes in (see [`TraceId::random`]).
 
 use core::fmt;
+use core::num::NonZero;
 
-/// A trace id: 16 bytes, not all zero.
+/// A trace id: 16 bytes, not all zero. A system with shorter ids fills them up with zeros on the left (rule TP15): such
+/// an id is one like any other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TraceId([u8; 16]);
+// An integer: that it is not zero is part of the type, and it is passed in registers.
+pub struct TraceId(NonZero<u128>);
 
 /// A span id (the `parent-id` of `traceparent`): 8 bytes, not all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SpanId([u8; 8]);
+pub struct SpanId(NonZero<u64>);
 
 macro_rules! id {
-    ($name:ident, $bytes:literal, $hex:literal, $what:literal) => {
+    ($name:ident, $integer:ty, $bytes:literal, $hex:literal, $what:literal) => {
         impl $name {
             /// The id with these bytes, or `None` if all of them are zero (rule TP6).
             pub const fn from_bytes(bytes: [u8; $bytes]) -> Option<Self> {
-                // `==` on arrays is not const.
-                let mut i = 0;
-                while i < $bytes {
-                    #[allow(clippy::indexing_slicing, reason = "i < the array's length")]
-                    if bytes[i] != 0 {
-                        return Some(Self(bytes));
-                    }
-                    i = i.saturating_add(1);
+                match NonZero::new(<$integer>::from_be_bytes(bytes)) {
+                    Some(id) => Some(Self(id)),
+                    None => None,
                 }
-                None
+            }
+
+            /// A new id from random bytes. All zero, which a working source never gives, becomes an id with its last bit
+            /// set, so that making an id cannot fail.
+            pub const fn random(bytes: [u8; $bytes]) -> Self {
+                match Self::from_bytes(bytes) {
+                    Some(id) => id,
+                    None => Self(NonZero::<$integer>::MIN),
+                }
             }
 
             /// The id as its bytes, most significant first.
             pub const fn to_bytes(self) -> [u8; $bytes] {
-                self.0
+                self.0.get().to_be_bytes()
             }
 
             #[doc = concat!("Reads exactly ", stringify!($hex), " lower-case hex digits that are not all zero (rules TP5, TP6).")]
             pub fn from_hex(text: &[u8]) -> Option<Self> {
-                decode_hex::<$bytes>(text).and_then(Self::from_bytes)
+                let mut bytes = [0; $bytes];
+                if decode_hex(text, &mut bytes) { Self::from_bytes(bytes) } else { None }
             }
 
             #[doc = concat!("The id as ", stringify!($hex), " lower-case hex digits, in ASCII.")]
             pub fn to_hex(self) -> [u8; $hex] {
                 let mut out = [b'0'; $hex];
-                encode_hex(&self.0, &mut out);
+                encode_hex(&self.to_bytes(), &mut out);
                 out
             }
         }
@@ -61,29 +68,8 @@ macro_rules! id {
     };
 }
 
-id!(TraceId, 16, 32, "TraceId");
-id!(SpanId, 8, 16, "SpanId");
-
-impl TraceId {
-    /// A new id from random bytes. All zero, which a working source gives once in 2^128 times, becomes an id with
-    /// its last bit set, so that making an id cannot fail.
-    pub const fn random(bytes: [u8; 16]) -> Self {
-        match Self::from_bytes(bytes) {
-            Some(id) => id,
-            None => Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
-        }
-    }
-}
-
-impl SpanId {
-    /// A new id from random bytes; all zero becomes an id with its last bit set.
-    pub const fn random(bytes: [u8; 8]) -> Self {
-        match Self::from_bytes(bytes) {
-            Some(id) => id,
-            None => Self([0, 0, 0, 0, 0, 0, 0, 1]),
-        }
-    }
-}
+id!(TraceId, u128, 16, 32, "TraceId");
+id!(SpanId, u64, 8, 16, "SpanId");
 
 /// The trace flags of `traceparent`: bit 0 sampled, bit 1 random; the others are never sent (rules TP8, TP9).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -140,24 +126,26 @@ pub(crate) fn encode_hex(bytes: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Reads exactly `2 * N` lower-case hex digits (rule TP5).
-pub(crate) fn decode_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+/// Reads exactly `2 * N` lower-case hex digits (rule TP5); false if the text is something else. Not inlined: what stays
+/// in memory is read many digits at a time, while compilers take small arrays that they see through apart.
+#[inline(never)]
+pub(crate) fn decode_hex<const N: usize>(text: &[u8], out: &mut [u8; N]) -> bool {
     let mut values = [[0; 2]; N];
     let digits = values.as_flattened_mut();
     if text.len() != digits.len() {
-        return None;
+        return false;
     }
-    // Errors are gathered and looked at once: without a branch per digit, compilers read many digits at a time.
-    let mut all = 0;
+    // Errors are gathered and looked at once: a branch per digit would keep them from being read many at a time.
+    let mut wrong = 0;
     for (digit, octet) in digits.iter_mut().zip(text) {
-        *digit = hex_value(*octet);
-        all |= *digit;
+        let (value, error) = hex_value(*octet);
+        *digit = value;
+        wrong |= error;
     }
-    let mut out = [0; N];
     for (byte, [high, low]) in out.iter_mut().zip(values) {
         *byte = high << 4 | low;
     }
-    (all <= 0x0f).then_some(out)
+    wrong == 0
 }
 
 #[allow(clippy::arithmetic_side_effects, reason = "a nibble is below 16")]
@@ -165,16 +153,34 @@ const fn hex_digit(nibble: u8) -> u8 {
     if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) }
 }
 
-/// The value of a lower-case hex digit; 0xff for any other octet.
-const fn hex_value(octet: u8) -> u8 {
-    let (digit, letter) = (octet.wrapping_sub(b'0'), octet.wrapping_sub(b'a'));
-    if digit < 10 {
-        digit
-    } else if letter < 6 {
-        letter.wrapping_add(10)
-    } else {
-        0xff
+/// The byte that two lower-case hex digits stand for (rule TP5).
+#[inline]
+pub(crate) const fn byte_of_hex(high: u8, low: u8) -> Option<u8> {
+    // For two digits, branches are faster than what decode_hex does.
+    const fn value(octet: u8) -> Option<u8> {
+        match octet {
+            b'0'..=b'9' => Some(octet.wrapping_sub(b'0')),
+            b'a'..=b'f' => Some(octet.wrapping_sub(b'a' - 10)),
+            _ => None,
+        }
     }
+    match (value(high), value(low)) {
+        (Some(high), Some(low)) => Some(high << 4 | low),
+        _ => None,
+    }
+}
+
+/// The value of a lower-case hex digit, and 0; what is not 0 there says that the octet is none (rule TP5). It does only
+/// what vector units can do for 16 octets at once: comparisons that are signed, and no branch.
+#[inline]
+const fn hex_value(octet: u8) -> (u8, u8) {
+    const fn mask(is: bool) -> u8 {
+        if is { 0xff } else { 0 }
+    }
+    let behind_digits = mask(octet as i8 > b'9' as i8);
+    // From '9' + 1 to 'a' there are 39 octets. What stands between them has a value below 10 then, or none at all.
+    let value = octet.wrapping_sub(b'0').wrapping_sub(behind_digits & 39);
+    (value, value & 0xf0 | behind_digits ^ mask(value as i8 > 9))
 }
 
 /// ASCII that this crate wrote itself, as text.

@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::baggage::{find, plain_run};
+use crate::octets::{self, PLAIN, find, run};
 
 /// Decodes `%XX` once (rule B5): octets that are not UTF-8 become U+FFFD, `+` stays a plus, and a `%` that two hex
 /// digits do not follow stays as it is. Borrows when there is nothing to decode.
@@ -30,11 +30,18 @@ pub(crate) fn decode(text: &str) -> Cow<'_, str> {
 }
 
 /// Appends `text` with everything encoded but `A-Z a-z 0-9 _ . - ~ /` (rule B12).
+#[inline]
 pub(crate) fn encode(text: &str, out: &mut String) {
+    // Most texts are plain.
+    if octets::all(text.as_bytes(), PLAIN) { out.push_str(text) } else { encode_some(text, out) }
+}
+
+#[inline(never)]
+fn encode_some(text: &str, out: &mut String) {
     let mut rest = text;
     loop {
-        // What is plain, usually all of it, is copied at once.
-        let (plain, behind) = rest.split_at_checked(plain_run(rest)).unwrap_or((rest, ""));
+        // What is plain is copied at once.
+        let (plain, behind) = rest.split_at_checked(run(rest.as_bytes(), PLAIN)).unwrap_or((rest, ""));
         out.push_str(plain);
         let Some(other) = behind.chars().next() else { return };
         for octet in other.encode_utf8(&mut [0; 4]).bytes() {

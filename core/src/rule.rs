@@ -65,7 +65,9 @@ rules! {
     TraceparentFuture = "TP7", true,
         "A traceparent of a later version starts like version 00, and what follows starts with a dash.";
     TraceparentDowngraded = "TP8", false,
-        "A traceparent of a later version is read, and sent on, as version 00; unknown flags are cleared.";
+        "A traceparent of a later version is read, and sent on, as version 00.";
+    TraceparentFlags = "TP9", false,
+        "Of the flags of a traceparent, sampled and random are sent on; the others are cleared.";
     TraceparentDuplicate = "TP11", true,
         "There must be no more than one traceparent.";
     TracestateOfInvalid = "TP12", true,

@@ -1,6 +1,7 @@
 //! The `traceparent` header: W3C Trace Context level 2, §3.2, rules TP2 to TP11.
 
-use crate::id::{SpanId, TraceFlags, TraceId, decode_hex, encode_hex};
+use crate::id::{SpanId, TraceFlags, TraceId, byte_of_hex, decode_hex, encode_hex};
+use crate::octets::trim_ows;
 use crate::rule::Rule;
 
 /// What a `traceparent` says. Its version is always 00: a later one is read, and sent on, as 00 (rule TP8).
@@ -67,22 +68,28 @@ impl Traceparent {
 #[inline]
 fn parse_trimmed(value: &[u8]) -> Result<Traceparent, Rule> {
     let shape = check_version(value)?;
-    let (Some(trace_id), Some(b"-"), Some(span_id), Some(b"-"), Some(flags)) =
-        (value.get(3..35), value.get(35..36), value.get(36..52), value.get(52..53), value.get(53..55))
-    else {
+    // Rule TP4: the fields of version 00, which every later one begins with (rule TP7), stand at fixed places.
+    let Some([_, _, b'-', ids @ .., b'-', high, low]) = value.first_chunk::<{ Traceparent::BYTES }>() else {
         return Err(shape);
     };
-    // Rule TP5: the digits are lower-case; decode_hex takes no others. All of them are read at once.
-    let mut digits = [b'0'; 64];
-    for (place, field) in [(0..32, trace_id), (32..48, span_id), (48..50, flags)] {
-        digits.get_mut(place).unwrap_or_default().copy_from_slice(field);
+    let (Some((trace_id, [b'-', ..])), Some(span_id)) = (ids.split_first_chunk::<32>(), ids.last_chunk::<16>()) else {
+        return Err(shape);
+    };
+    // Rule TP5: the digits are lower-case; decode_hex takes no others. Those of the ids are read at once.
+    let mut digits = [[0; 16]; 3];
+    if let (Some(first), Some(last), [trace_high, trace_low, span]) =
+        (trace_id.first_chunk(), trace_id.last_chunk(), &mut digits)
+    {
+        (*trace_high, *trace_low, *span) = (*first, *last, *span_id);
     }
-    let decoded: [u8; 32] = decode_hex(&digits).ok_or(Rule::TraceparentHex)?;
+    let mut ids = [0; 24];
+    let (true, Some(flags)) = (decode_hex(digits.as_flattened(), &mut ids), byte_of_hex(*high, *low)) else {
+        return Err(Rule::TraceparentHex);
+    };
     // Rule TP6: neither id is all zero.
-    let (Some(trace_id), Some(span_id), [.., flags, _, _, _, _, _, _, _]) = (
-        decoded.first_chunk().and_then(|bytes| TraceId::from_bytes(*bytes)),
-        decoded.get(16..24).and_then(|bytes| SpanId::from_bytes(bytes.try_into().ok()?)),
-        decoded,
+    let (Some(trace_id), Some(span_id)) = (
+        ids.first_chunk().and_then(|bytes| TraceId::from_bytes(*bytes)),
+        ids.last_chunk().and_then(|bytes| SpanId::from_bytes(*bytes)),
     ) else {
         return Err(Rule::TraceparentZero);
     };
@@ -98,7 +105,7 @@ fn check_version(value: &[u8]) -> Result<Rule, Rule> {
         [b'0', b'0', b'-', ..] => Err(Rule::TraceparentLength),
         // Rule TP3: version ff is invalid.
         [b'f', b'f', b'-', ..] => Err(Rule::TraceparentVersion),
-        [high, low, b'-', ..] if decode_hex::<1>(&[*high, *low]).is_some() => match value.get(Traceparent::BYTES..) {
+        [high, low, b'-', ..] if byte_of_hex(*high, *low).is_some() => match value.get(Traceparent::BYTES..) {
             // Rule TP7: what a later version adds is set off by a dash and ignored. A comma in it would hide a
             // second traceparent (rule TP11).
             Some([] | [b'-', ..]) if !value.contains(&b',') => Ok(Rule::TraceparentFuture),
@@ -107,14 +114,6 @@ fn check_version(value: &[u8]) -> Result<Rule, Rule> {
         [high, low, b'-', ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => Err(Rule::TraceparentHex),
         _ => Err(Rule::TraceparentVersion),
     }
-}
-
-/// `value` without the optional white space around it: any number of spaces and tabs, and nothing else (rule TP2).
-pub(crate) fn trim_ows(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
-//! The `tracestate` header: W3C Trace Context level 2, §3.3, rules TS1 to TS10.
+//! The `tracestate` header: W3C Trace Context level 2, §3.3, rules TS1 to TS12.
 
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::baggage::find;
-use crate::rule::Rule;
-use crate::traceparent::trim_ows;
+use crate::octets::{self, STATE_KEY, STATE_VALUE, find, run, trim, trim_ows};
+use crate::rule::{Rule, RuleSet};
 
 /// A list of vendors' members, `key=value`, newest first.
 ///
 /// It keeps the text of the header byte for byte until it is mutated, and is cheap to clone: one reference count.
 /// Mutations return a new value. Only white space around the whole, which HTTP does not count as part of a header's
-/// value, is left off.
+/// value, is left off. OpenTelemetry's own member, `ot` (rule TS12), is one like the others: only a sampler that keeps
+/// its state there may write it, and nothing in this crate does.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct TraceState(Option<Arc<str>>);
 
@@ -45,6 +45,7 @@ impl TraceState {
     /// # Errors
     ///
     /// As [`parse`](Self::parse); limits apply to the whole.
+    #[inline(never)]
     pub fn parse_all(values: &[&[u8]]) -> Result<Self, Rule> {
         let mut bytes = 0usize;
         let mut members = 0usize;
@@ -153,9 +154,9 @@ impl TraceState {
     }
 
     /// A form of at most `max_bytes` to send (rule TS7): the same text if it fits, else without whole members, those
-    /// over 128 bytes first, both kinds from the right.
+    /// over 128 bytes first, both kinds from the right. That some are left out is noted in `dropped`.
     #[must_use]
-    pub fn truncated(&self, max_bytes: usize) -> Self {
+    pub fn truncated(&self, max_bytes: usize, dropped: &mut RuleSet) -> Self {
         if self.as_str().len() <= max_bytes {
             return self.clone();
         }
@@ -168,6 +169,7 @@ impl TraceState {
                 at = at.saturating_sub(1);
                 if members.get(at).is_some_and(|member| member.raw.len() > longer_than) {
                     bytes = bytes.saturating_sub(members.remove(at).cost());
+                    dropped.insert(Rule::TracestateTruncated);
                 }
             }
         }
@@ -222,7 +224,7 @@ impl Member<'_> {
 /// The members of a text that was checked before.
 fn members_of(text: &str) -> impl Iterator<Item = Member<'_>> {
     text.split(',').filter_map(|member| {
-        let raw = member.trim_matches([' ', '\t']);
+        let raw = trim(member);
         raw.split_once('=').map(|(key, value)| Member { raw, key, value })
     })
 }
@@ -247,13 +249,13 @@ fn check_member(member: &[u8]) -> Result<(), Rule> {
 
 /// Rule TS3, the grammar of level 2: `(lcalpha / DIGIT) 0*255( lcalpha / DIGIT / "_" / "-" / "*" / "/" / "@" )`.
 fn check_key(key: &[u8]) -> Result<(), Rule> {
-    let legal = key.len() <= 256 && matches!(key, [b'a'..=b'z' | b'0'..=b'9', ..]) && run(key, KEY) == key.len();
+    let legal = key.len() <= 256 && matches!(key, [b'a'..=b'z' | b'0'..=b'9', ..]) && octets::all(key, STATE_KEY);
     if legal { Ok(()) } else { Err(Rule::TracestateKey) }
 }
 
 /// Rule TS4: `0*255(chr) nblk-chr`, where chr is printable ASCII without comma and equals sign.
 fn check_value(value: &[u8]) -> Result<(), Rule> {
-    let legal = value.len() <= 256 && !matches!(value, [] | [.., b' ']) && run(value, VALUE) == value.len();
+    let legal = value.len() <= 256 && !matches!(value, [] | [.., b' ']) && octets::all(value, STATE_VALUE);
     if legal { Ok(()) } else { Err(Rule::TracestateValue) }
 }
 
@@ -261,45 +263,15 @@ fn check_value(value: &[u8]) -> Result<(), Rule> {
 /// a comma or with `text`: most do, and need not be searched first and checked then.
 #[inline]
 fn plain_member(text: &[u8]) -> Option<usize> {
-    let (key, rest) = text.split_at_checked(run(text, KEY))?;
+    let (key, rest) = text.split_at_checked(run(text, STATE_KEY))?;
     let [b'=', rest @ ..] = rest else { return None };
-    let (value, behind) = rest.split_at_checked(run(rest, VALUE))?;
+    let (value, behind) = rest.split_at_checked(run(rest, STATE_VALUE))?;
     let legal = matches!(key, [b'a'..=b'z' | b'0'..=b'9', ..])
         && !matches!(value, [] | [.., b' '])
         && matches!(behind, [] | [b',', ..])
         && key.len() <= 256
         && value.len() <= 256;
     legal.then(|| text.len().saturating_sub(behind.len()))
-}
-
-/// An octet of a key (rule TS3).
-const KEY: u8 = 1;
-/// An octet of a value (rule TS4).
-const VALUE: u8 = 2;
-
-/// What each octet may be part of.
-static CLASSES: [u8; 256] = classes();
-
-const fn classes() -> [u8; 256] {
-    let mut table = [0; 256];
-    let mut octet = b' ';
-    while octet <= b'~' {
-        let key = matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@');
-        let value = !matches!(octet, b',' | b'=');
-        #[allow(clippy::indexing_slicing, reason = "there are 256 octets")]
-        {
-            table[octet as usize] = if key { KEY } else { 0 } | if value { VALUE } else { 0 };
-        }
-        octet = octet.saturating_add(1);
-    }
-    table
-}
-
-/// How many octets at the beginning are of this class.
-#[inline]
-fn run(text: &[u8], class: u8) -> usize {
-    let is_other = |octet: &u8| CLASSES.get(usize::from(*octet)).is_none_or(|classes| classes & class == 0);
-    text.iter().position(is_other).unwrap_or(text.len())
 }
 
 #[cfg(test)]

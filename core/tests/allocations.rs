@@ -13,7 +13,7 @@ use tracebaton::carrier::Collected;
 use tracebaton::extract::{extract, extract_collected};
 use tracebaton::inject::{Outbound, compose};
 use tracebaton::policy::{InboundMode, Policy};
-use tracebaton::scope::{Scope, TracerId};
+use tracebaton::scope::{SessionScope, TracerId};
 use tracebaton::session::honeyhive_session_id;
 
 struct Counting;
@@ -93,21 +93,23 @@ fn injection() {
     let span = inbound.span.as_ref();
     let application = [Entry { name: "app", value: "value", properties: None }];
     let out = Outbound { span, session: inbound.session.as_deref(), source: Some("dev"), ..Outbound::default() };
-    pin("compose a span", 0, || compose(&Outbound { span, ..Outbound::default() }, &[]));
-    pin("compose a span, session and source", 1, || compose(&out, &[]));
+    let none = Collected::default();
+    let mine = Collected::of([("baggage", "mine=1")]);
+    pin("compose a span", 0, || compose(&Outbound { span, ..Outbound::default() }, &none));
+    pin("compose a span, session and source", 1, || compose(&out, &none));
     let out = Outbound { inbound: Some(&inbound.baggage), ..out };
-    pin("compose these and inbound baggage", 2, || compose(&out, &[]));
+    pin("compose these and inbound baggage", 1, || compose(&out, &none));
     let out = Outbound { application: &application, ..out };
-    pin("compose these, an application's entry and a carrier's baggage", 4, || compose(&out, &[b"mine=1"]));
+    pin("compose these, an application's entry and a carrier's baggage", 4, || compose(&out, &mine));
 }
 
 #[test]
 fn scopes() {
     let policy = Policy::default();
     let inbound = extract(&request(&[BAGGAGE]), &policy);
-    let scope = Scope::EMPTY.with_inbound(Some(TracerId(1)), &inbound);
+    let scope = SessionScope::EMPTY.with_inbound(Some(TracerId(1)), &inbound);
     pin("clone a scope", 0, || scope.clone());
-    pin("scope with an inbound session", 3, || Scope::EMPTY.with_inbound(Some(TracerId(1)), &inbound));
+    pin("scope with an inbound session", 3, || SessionScope::EMPTY.with_inbound(Some(TracerId(1)), &inbound));
     pin("scope with a session", 3, || scope.with_session(TracerId(1), "s"));
     pin("ask for a session", 0, || scope.session_for(TracerId(1), &policy).is_some());
     pin("a UUID session at HoneyHive", 0, || honeyhive_session_id("0f8fad5b-d9cb-469f-a165-70867728950e"));

@@ -10,6 +10,7 @@ use tracebaton::tracestate::TraceState;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Counting;
@@ -18,6 +19,7 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        BYTES.with(|bytes| bytes.set(bytes.get() + layout.size()));
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
@@ -37,6 +39,13 @@ fn allocations<T>(act: impl FnOnce() -> T) -> usize {
     let after = ALLOCATIONS.with(Cell::get);
     drop(made);
     after - before
+}
+
+/// How many bytes are allocated, those that are freed again included.
+fn bytes<T>(act: impl FnOnce() -> T) -> usize {
+    let before = BYTES.with(Cell::get);
+    drop(act());
+    BYTES.with(Cell::get) - before
 }
 
 fn read(values: &[&[u8]]) -> Baggage {
@@ -72,5 +81,28 @@ fn looking_allocates_nothing() {
     assert_eq!(allocations(|| baggage.retain(|_| true)), 0);
     assert_eq!(allocations(|| (baggage.clone(), state.clone())), 0);
     assert_eq!(allocations(|| state.iter().count()), 0);
-    assert_eq!(allocations(|| state.truncated(512)), 0);
+    assert_eq!(allocations(|| state.truncated(512, &mut RuleSet::default())), 0);
+}
+
+/// Memory grows with the header and no faster, whatever it is made of. That time does, too, is shown by the benchmark's
+/// rows that begin with "linear": a test cannot tell it without a clock.
+#[test]
+fn memory_is_linear() {
+    for shape in ["member=vvvvvvvvvvvvvvvv,", "a=,", "a", "=,", " ,\t,", "a = 1 ; p = 2 ; q,", "a=%e2%82%ac%zz;p=%ff,"]
+    {
+        let cost = |octets: usize| {
+            let text = shape.repeat(octets / shape.len());
+            let all = |values: &[&[u8]]| {
+                let baggage = Baggage::parse(values, usize::MAX, usize::MAX, &mut RuleSet::default());
+                baggage.iter().map(|member| member.value().len() + member.properties().count()).sum::<usize>()
+            };
+            let lines: Vec<_> = text.as_bytes().chunks(shape.len()).collect();
+            (bytes(|| all(&[text.as_bytes()])), bytes(|| all(&lines)))
+        };
+        let ((small, small_lines), (large, large_lines)) = (cost(4096), cost(65_536));
+        // The sizes are whole shapes, and so not quite sixteen times.
+        let at_most = |small| 16 * small + 1024;
+        assert!(large <= at_most(small) && large_lines <= at_most(small_lines), "{shape}: {small} and {large}");
+        assert!(small.max(small_lines) <= 4 * 4096, "{shape}: {small} and {small_lines}");
+    }
 }

@@ -96,8 +96,10 @@ proptest! {
     fn tracestate_truncates_whole_members(lengths in vec(1..200usize, 0..20), max_bytes in 0..600usize) {
         let text: Vec<_> = lengths.iter().enumerate().map(|(at, length)| format!("k{at}={}", "x".repeat(*length))).collect();
         let state = TraceState::parse(text.join(",").as_bytes()).unwrap();
-        let sent = state.truncated(max_bytes);
+        let mut dropped = RuleSet::EMPTY;
+        let sent = state.truncated(max_bytes, &mut dropped);
         prop_assert!(sent.as_str().len() <= max_bytes);
+        prop_assert_eq!(dropped.is_empty(), sent.iter().count() == state.iter().count());
         let long = |member: &(&str, &str)| member.0.len() + member.1.len() + 1 > TraceState::LONG_MEMBER_BYTES;
         let (kept, all): (Vec<_>, Vec<_>) = (sent.iter().collect(), state.iter().collect());
         // Of each kind, what is kept is what stands left.

@@ -8,18 +8,14 @@ use url::{Host, Url};
 fn is_local(host: &Host<&str>) -> bool {
     let v4 = |address: std::net::Ipv4Addr| {
         let [a, b, ..] = address.octets();
-        matches!((a, b), (127 | 10, _) | (172, 16..=31) | (192, 168) | (169, 254)) || address.is_unspecified()
+        matches!((a, b), (127 | 10, _) | (172, 16..=31) | (192, 168)) || address.is_unspecified()
     };
     match host {
         Host::Ipv4(address) => v4(*address),
         Host::Ipv6(address) => match address.to_ipv4_mapped() {
             Some(mapped) => v4(mapped),
             None => {
-                let first = address.segments()[0];
-                address.is_loopback()
-                    || address.is_unspecified()
-                    || first & 0xfe00 == 0xfc00
-                    || first & 0xffc0 == 0xfe80
+                address.is_loopback() || address.is_unspecified() || address.segments()[0] & 0xfe00 == 0xfc00
             }
         },
         Host::Domain(name) => {

@@ -5,6 +5,7 @@ mod lines;
 
 use libfuzzer_sys::fuzz_target;
 use tracebaton::TraceState;
+use tracebaton::rule::RuleSet;
 
 fn check(state: &TraceState) {
     assert!(lines::may_be_sent(state.as_str()));
@@ -27,8 +28,9 @@ fuzz_target!(|data: &[u8]| {
         assert!(state.is_empty() || state.as_str() == line);
     }
     for bytes in [0, 1, 60, TraceState::PROPAGATED_BYTES] {
-        let cut = state.truncated(bytes);
-        assert!(cut.as_str().len() <= bytes);
+        let mut dropped = RuleSet::default();
+        let cut = state.truncated(bytes, &mut dropped);
+        assert!(cut.as_str().len() <= bytes && dropped.is_empty() == (cut.iter().count() == state.iter().count()));
         check(&cut);
     }
     match state.insert(&key, &value) {

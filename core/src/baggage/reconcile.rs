@@ -7,7 +7,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::{Baggage, Entry};
+use super::{Baggage, Entry, Member};
 
 /// What [`reconcile`] finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +29,18 @@ pub fn reconcile<'a>(inbound: &Baggage, api: impl IntoIterator<Item = Entry<'a>>
     let mut application = Vec::new();
     for entry in api {
         match last.get(entry.name) {
-            Some(member)
-                if member.value() == entry.value
-                    && entry.properties.is_none_or(|text| text == member.properties_raw().unwrap_or_default()) =>
-            {
+            Some(member) if says_the_same(member, &entry) => {
                 untouched.insert(entry.name);
             }
             _ => application.push(entry),
         }
     }
     Reconciled { application, inbound: inbound.retain(|member| untouched.contains(member.name)) }
+}
+
+/// Whether an entry of an API is what came in as this member: the same value, decoded, and the same properties unless
+/// the API has none.
+pub(crate) fn says_the_same(member: &Member<'_>, entry: &Entry<'_>) -> bool {
+    member.value() == entry.value
+        && entry.properties.is_none_or(|text| text == member.properties_raw().unwrap_or_default())
 }
