@@ -4,27 +4,30 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::iter;
 
 use crate::baggage::{Baggage, Member};
 use crate::carrier::{Collected, Extractor, Header};
-use crate::extract::{Candidates, has_text, judge, trace_state, with_values};
+use crate::extract::{Candidates, has_text, judge, trace_state};
+use crate::octets::trim_ows;
 use crate::policy::{InboundMode, Policy};
 use crate::rule::{Rule, RuleSet};
 use crate::session::{OwnMember, PRIVATE_KEY};
-use crate::traceparent::{Traceparent, trim_ows};
+use crate::traceparent::Traceparent;
 
 /// What became of a header or a member of one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Outcome {
-    /// It is used or passed on.
+pub enum Verdict {
+    /// It is used or passed on; the finding says as what.
     Kept,
-    /// It is left out, by the finding's rule.
+    /// It is left out, or not used as what it would be, by the finding's rule. There is no rule where nothing is wrong
+    /// with it: a member that means something in the caller's process only.
     Dropped,
     /// It is not there.
     Missing,
 }
 
-impl Outcome {
+impl Verdict {
     /// `kept`, `dropped` or `missing`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,7 +46,7 @@ pub struct Finding {
     /// For a member of baggage, which one: counted from 0 over all lines of the header, empty ones not counted.
     pub position: Option<usize>,
     /// What became of it.
-    pub outcome: Outcome,
+    pub verdict: Verdict,
     /// The rule by which it was left out, or read in the way that the sentence says.
     pub rule: Option<Rule>,
     /// The finding in words, without header text.
@@ -55,6 +58,9 @@ pub struct Finding {
 
 /// What [`extract`](crate::extract::extract) takes from this carrier under this policy, and what it leaves out and why,
 /// in the order of the headers. It holds no header text.
+///
+/// The rules of the findings that are [`Verdict::Dropped`] are those in [`Inbound::dropped`](crate::Inbound::dropped).
+/// Everything that is there has a finding; a header or member has several where there is more than one thing to say.
 pub fn explain<E: Extractor + ?Sized>(carrier: &E, policy: &Policy) -> Vec<Finding> {
     Findings { list: Vec::new(), with_text: false }.explain(&carrier.collect(), policy)
 }
@@ -63,6 +69,9 @@ pub fn explain<E: Extractor + ?Sized>(carrier: &E, policy: &Policy) -> Vec<Findi
 pub fn explain_with_text<E: Extractor + ?Sized>(carrier: &E, policy: &Policy) -> Vec<Finding> {
     Findings { list: Vec::new(), with_text: true }.explain(&carrier.collect(), policy)
 }
+
+/// What becomes of a session or project beside the one that counts.
+const OUTDONE: &str = "Another member counts, and takes this one's place when it is sent on.";
 
 struct Findings {
     list: Vec<Finding>,
@@ -79,7 +88,7 @@ impl Findings {
             }
             return self.list;
         }
-        let parent = with_values(headers, Header::Traceparent, Traceparent::parse_all);
+        let parent = Traceparent::parse_all(headers.values(Header::Traceparent));
         self.traceparent(headers, policy, &parent);
         self.tracestate(headers, &parent);
         self.baggage(headers, policy);
@@ -98,8 +107,13 @@ impl Findings {
                 } else {
                     self.kept(header, None, "The caller's trace goes on, with the caller's span as the parent.", &text);
                 }
-                if headers.values(header).any(|value| !trim_ows(value).starts_with(b"00")) {
+                let value = headers.values(header).first().map(|value| trim_ows(value)).unwrap_or_default();
+                if !value.starts_with(b"00") {
                     self.noted(header, None, Rule::TraceparentDowngraded, &text);
+                }
+                // Level 2 has two flags: the low bits of the last digit.
+                if !matches!(value.get(53..55), Some([b'0', b'0'..=b'3'])) {
+                    self.noted(header, None, Rule::TraceparentFlags, &text);
                 }
             }
         }
@@ -107,18 +121,19 @@ impl Findings {
 
     fn tracestate(&mut self, headers: &Collected<'_>, parent: &Result<Option<Traceparent>, Rule>) {
         let header = Header::Tracestate;
-        if !has_text(headers, header) {
-            return;
-        }
         let text = joined(headers, header);
-        match (parent, trace_state(headers)) {
-            (Ok(None), _) => self.dropped(header, None, Rule::TracestateAlone, &text),
-            (Err(_), _) => self.dropped(header, None, Rule::TracestateOfInvalid, &text),
-            (_, Err(rule)) => self.dropped(header, None, rule, &text),
-            (_, Ok(state)) => {
-                if !state.is_empty() {
-                    self.kept(header, None, "The tracestate is passed on byte for byte.", &text);
-                }
+        match parent {
+            Ok(Some(_)) => {}
+            // What is blank says nothing that could be discarded.
+            _ if !has_text(headers, header) => return,
+            Ok(None) => return self.dropped(header, None, Rule::TracestateAlone, &text),
+            Err(_) => return self.dropped(header, None, Rule::TracestateOfInvalid, &text),
+        }
+        match trace_state(headers) {
+            Err(rule) => self.dropped(header, None, rule, &text),
+            Ok(state) if state.is_empty() => {}
+            Ok(state) => {
+                self.kept(header, None, "The tracestate is passed on byte for byte.", &text);
                 if state.has_duplicates() {
                     self.noted(header, None, Rule::TracestateDuplicate, &text);
                 }
@@ -131,89 +146,106 @@ impl Findings {
         if !has_text(headers, header) {
             return self.missing(header, "There is no baggage: session and project are the service's own.");
         }
-        with_values(headers, header, |values| {
-            let mut counted_per_member = RuleSet::EMPTY;
-            let baggage = Baggage::parse(values, policy.max_members, policy.max_bytes, &mut counted_per_member);
-            let chosen = Chosen::of(&baggage, policy);
-            let mut kept = 0_usize;
-            let items = Baggage::items(values, policy.max_members, policy.max_bytes);
-            let texts = values.iter().flat_map(|value| value.split(|octet| *octet == b','));
-            let texts = texts.map(trim_ows).filter(|text| !text.is_empty());
-            for (position, (item, text)) in items.zip(texts).enumerate() {
-                match item {
-                    Ok(member) => {
-                        // The member's place among those that were kept tells members of one name apart.
-                        self.member(position, &member, kept, &chosen, policy);
-                        kept = kept.saturating_add(1);
-                    }
-                    Err(rule) => self.dropped(header, Some(position), rule, &String::from_utf8_lossy(text)),
+        let values = headers.values(header);
+        let mut counted_per_member = RuleSet::EMPTY;
+        let baggage = Baggage::parse(values, policy.max_members, policy.max_bytes, &mut counted_per_member);
+        let chosen = Chosen::of(&baggage, policy);
+        let mut kept = 0_usize;
+        let items = Baggage::items(values, policy.max_members, policy.max_bytes);
+        let texts = values.iter().flat_map(|value| value.split(|octet| *octet == b','));
+        // What ends the reading may be blank.
+        let texts = texts.map(trim_ows).filter(|text| !text.is_empty()).chain(iter::repeat(&[][..]));
+        for (position, (item, text)) in items.zip(texts).enumerate() {
+            match item {
+                Ok(member) => {
+                    // The member's place among those that were kept tells members of one name apart.
+                    self.member(position, &member, kept, &chosen, policy);
+                    kept = kept.saturating_add(1);
                 }
+                Err(rule) => self.dropped(header, Some(position), rule, &String::from_utf8_lossy(text)),
             }
-        });
+        }
         if headers.overflowed(header) {
             self.dropped(header, None, Rule::BaggageMemberCap, "");
         }
     }
 
     fn member(&mut self, position: usize, member: &Member<'_>, place: usize, chosen: &Chosen, policy: &Policy) {
-        let header = Header::Baggage;
-        let position = Some(position);
+        let (header, position, text) = (Header::Baggage, Some(position), member.raw());
         let value = member.value();
-        match OwnMember::of(member.name()) {
-            _ if chosen.later.contains(&place) => self.noted(header, position, Rule::BaggageDuplicate, member.raw()),
-            _ if chosen.session == Some(place) => {
-                self.kept(header, position, "The session is taken from this member.", member.raw());
+        let is_later = chosen.later.binary_search(&place).is_ok();
+        let own = OwnMember::of(member.name());
+        // There is nothing to judge about a source.
+        let judged = own.filter(|own| *own != OwnMember::Source).map_or(Ok(()), |own| judge(own, policy, &value));
+        match (own, judged) {
+            (Some(own), Err(rule)) if !policy.accepts(own) => self.dropped(header, position, rule, text),
+            (Some(_), _) if is_later => self.kept(header, position, OUTDONE, text),
+            (Some(_), Err(rule)) => {
+                self.dropped(header, position, rule, text);
+                self.kept(
+                    header,
+                    position,
+                    "It is sent on only where the service has nothing of its own to say.",
+                    text,
+                );
             }
-            _ if chosen.project == Some(place) => {
-                self.kept(header, position, "The project is taken from this member.", member.raw());
+            (Some(OwnMember::Session), Ok(())) if chosen.session == Some(place) => {
+                self.kept(header, position, "The session is taken from this member.", text);
             }
-            Some(OwnMember::Source) => {
+            (Some(OwnMember::Project), Ok(())) if chosen.project == Some(place) => {
+                self.kept(header, position, "The project is taken from this member.", text);
+            }
+            (Some(OwnMember::Source), Ok(())) => {
                 let sentence = "The caller's source is replaced by the service's own when it sends.";
-                self.kept(header, position, sentence, member.raw());
+                self.kept(header, position, sentence, text);
             }
-            Some(own) => match judge(own, policy, &value) {
-                Err(rule) => self.dropped(header, position, rule, member.raw()),
-                Ok(()) => self.kept(header, position, "Another member with a preferred name counts.", member.raw()),
-            },
-            None if member.name() == PRIVATE_KEY => {
-                let sentence = "This member means something in the caller's process only and is not passed on.";
-                self.kept(header, position, sentence, member.raw());
+            (Some(_), Ok(())) => self.kept(header, position, OUTDONE, text),
+            (None, _) if member.name() == PRIVATE_KEY => {
+                let sentence = "This member means something in the caller's process only and is never sent on.";
+                self.push(header, position, Verdict::Dropped, None, sentence, text);
             }
-            None => self.kept(header, position, "The member is passed on byte for byte.", member.raw()),
+            (None, _) if policy.allows_attribute(member.name()) && !is_later => {
+                let sentence = "The member becomes an attribute of spans and is passed on byte for byte.";
+                self.kept(header, position, sentence, text);
+            }
+            (None, _) => self.kept(header, position, "The member is passed on byte for byte.", text),
+        }
+        if is_later && own.is_none_or(|own| policy.accepts(own)) {
+            self.noted(header, position, Rule::BaggageDuplicate, text);
         }
         if value.contains(char::REPLACEMENT_CHARACTER) {
-            self.noted(header, position, Rule::BaggageReplaced, member.raw());
+            self.noted(header, position, Rule::BaggageReplaced, text);
         }
     }
 
     fn kept(&mut self, header: Header, position: Option<usize>, sentence: &'static str, text: &str) {
-        self.push(header, position, Outcome::Kept, None, sentence, text);
+        self.push(header, position, Verdict::Kept, None, sentence, text);
     }
 
     /// Kept, and read in a way that a rule describes.
     fn noted(&mut self, header: Header, position: Option<usize>, rule: Rule, text: &str) {
-        self.push(header, position, Outcome::Kept, Some(rule), rule.sentence(), text);
+        self.push(header, position, Verdict::Kept, Some(rule), rule.sentence(), text);
     }
 
     fn dropped(&mut self, header: Header, position: Option<usize>, rule: Rule, text: &str) {
-        self.push(header, position, Outcome::Dropped, Some(rule), rule.sentence(), text);
+        self.push(header, position, Verdict::Dropped, Some(rule), rule.sentence(), text);
     }
 
     fn missing(&mut self, header: Header, sentence: &'static str) {
-        self.push(header, None, Outcome::Missing, None, sentence, "");
+        self.push(header, None, Verdict::Missing, None, sentence, "");
     }
 
     fn push(
         &mut self,
         header: Header,
         position: Option<usize>,
-        outcome: Outcome,
+        verdict: Verdict,
         rule: Option<Rule>,
         sentence: &'static str,
         text: &str,
     ) {
         let text = (self.with_text && !text.is_empty()).then(|| text.to_string());
-        self.list.push(Finding { header, position, outcome, rule, sentence, text });
+        self.list.push(Finding { header, position, verdict, rule, sentence, text });
     }
 }
 
@@ -221,7 +253,7 @@ impl Findings {
 struct Chosen {
     session: Option<usize>,
     project: Option<usize>,
-    /// The members behind which another of the same name stands.
+    /// The members behind which another of the same name stands, sorted.
     later: Vec<usize>,
 }
 
@@ -239,13 +271,15 @@ impl Chosen {
             [(name, place), (next, _)] if name == next => Some(*place),
             _ => None,
         });
-        Self { session: place(OwnMember::Session), project: place(OwnMember::Project), later: later.collect() }
+        let mut later: Vec<usize> = later.collect();
+        later.sort_unstable();
+        Self { session: place(OwnMember::Session), project: place(OwnMember::Project), later }
     }
 }
 
 /// All values of a header as people would write them.
 fn joined(headers: &Collected<'_>, header: Header) -> String {
-    headers.values(header).map(String::from_utf8_lossy).collect::<Vec<_>>().join(", ")
+    headers.values(header).iter().map(|value| String::from_utf8_lossy(value)).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -256,7 +290,7 @@ mod tests {
 
     fn short(findings: &[Finding]) -> Vec<(&'static str, Option<usize>, &'static str, &'static str)> {
         let rule = |finding: &Finding| finding.rule.map_or("", Rule::id);
-        findings.iter().map(|one| (one.header.name(), one.position, one.outcome.as_str(), rule(one))).collect()
+        findings.iter().map(|one| (one.header.name(), one.position, one.verdict.as_str(), rule(one))).collect()
     }
 
     #[test]
@@ -274,14 +308,16 @@ mod tests {
             [
                 ("traceparent", None, "kept", ""),
                 ("traceparent", None, "kept", "TP8"),
+                ("traceparent", None, "kept", "TP9"),
                 ("tracestate", None, "dropped", "TS3"),
                 ("baggage", Some(0), "kept", ""),
                 ("baggage", Some(1), "dropped", "B3"),
                 ("baggage", Some(2), "kept", ""),
+                ("baggage", Some(3), "kept", ""),
                 ("baggage", Some(3), "kept", "B9"),
                 ("baggage", Some(4), "kept", ""),
                 ("baggage", Some(5), "kept", ""),
-                ("baggage", Some(6), "kept", ""),
+                ("baggage", Some(6), "dropped", ""),
                 ("baggage", Some(7), "kept", ""),
                 ("baggage", Some(7), "kept", "B5"),
             ]
@@ -308,6 +344,7 @@ mod tests {
             [
                 ("traceparent", None, "kept", "P2"),
                 ("traceparent", None, "kept", "TP8"),
+                ("traceparent", None, "kept", "TP9"),
                 ("baggage", Some(0), "dropped", "P3")
             ]
         );
@@ -316,6 +353,35 @@ mod tests {
             short(&explain(&carrier, &ignore)),
             [("traceparent", None, "dropped", "P1"), ("baggage", None, "dropped", "P1")]
         );
+    }
+
+    #[test]
+    fn says_what_becomes_of_a_session_that_is_not_taken() {
+        let long = "x".repeat(257);
+        let carrier = [("baggage", alloc::format!("session_id=a,honeyhive.session_id={long},project=,session_id="))];
+        let sentences = |policy: &Policy| {
+            let findings = explain(&carrier, policy).into_iter().filter(|one| one.header == Header::Baggage);
+            findings
+                .map(|one| (one.position, one.verdict.as_str(), one.rule.map_or(one.sentence, Rule::id)))
+                .collect::<Vec<_>>()
+        };
+        let unless = "It is sent on only where the service has nothing of its own to say.";
+        assert_eq!(
+            sentences(&Policy::default()),
+            [
+                (Some(0), "kept", OUTDONE),
+                (Some(0), "kept", "B9"),
+                (Some(1), "dropped", "S2"),
+                (Some(1), "kept", unless),
+                (Some(2), "dropped", "S3"),
+                (Some(2), "kept", unless),
+                (Some(3), "dropped", "S1"),
+                (Some(3), "kept", unless),
+            ]
+        );
+        let closed = Policy { accept_session: false, accept_project: false, ..Policy::default() };
+        let dropped = |position, rule| (Some(position), "dropped", rule);
+        assert_eq!(sentences(&closed), [dropped(0, "P3"), dropped(1, "P3"), dropped(2, "P4"), dropped(3, "P3")]);
     }
 
     #[test]

@@ -2,17 +2,23 @@
 //!
 //! In `baggage`, our own members come first, so that whoever truncates it downstream keeps them; then what the
 //! application put there; then what came in, byte for byte and in order.
+//!
+//! A carrier may be written again for another destination, as a dict of headers that is shared between two requests is.
+//! What may not go to the second one must not stand there because of the first: see [`Outbound::allowed`]. Between
+//! injections for one destination nothing changes: what was written is there once, byte for byte, as long as nothing had
+//! to be left out for want of room. A carrier is for the requests of one incoming request or job all the same: what a
+//! caller sent that is not the current one cannot be told from what the application put there.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::baggage::{Baggage, BaggageWriter, Entry, Member};
-use crate::carrier::{Header, Injector};
+use crate::baggage::{Baggage, BaggageWriter, Entry, Member, says_the_same};
+use crate::carrier::{Collected, Header, Injector};
 use crate::context::SpanContext;
 use crate::id::ascii;
 use crate::policy::{Allowed, Policy};
-use crate::rule::RuleSet;
+use crate::rule::{Rule, RuleSet};
 use crate::session::{OwnMember, PRIVATE_KEY};
 use crate::traceparent::Traceparent;
 use crate::tracestate::TraceState;
@@ -31,12 +37,17 @@ pub struct Outbound<'a> {
     /// What the application set through an API, each name once. Where that API also shows what came in, these are
     /// [`Reconciled::application`](crate::baggage::Reconciled::application), and `inbound` is the rest of it.
     pub application: &'a [Entry<'a>],
-    /// What came in.
+    /// What came in. Where baggage may not be sent, all of it, also what the application has changed since.
     pub inbound: Option<&'a Baggage>,
     /// The policy, if one holds: a session or project that it does not accept is not passed on from `inbound`.
     pub policy: Option<&'a Policy>,
-    /// What may be sent to the destination ([`Policy::destination`]). Without baggage, nothing of ours is written, and
-    /// what the carrier holds of it under our names goes; the application's own members stay.
+    /// What may be sent to the destination ([`Policy::destination`]). What may not is not written, and goes from the
+    /// carrier if an injection before this one may have written it there:
+    ///
+    /// - without baggage, the members under our names and under every name of `application` and `inbound`, whatever
+    ///   they say: it is not known which of two texts is the older. Other members are the application's and stay;
+    /// - without trace, a `traceparent` of the span's own trace, and the `tracestate` beside it. One of another trace is
+    ///   the application's and stays.
     pub allowed: Allowed,
 }
 
@@ -69,6 +80,22 @@ impl<'a> Outbound<'a> {
         .filter(|value| !value.is_empty())
     }
 
+    /// About how many bytes of baggage there are to write, before anything is encoded.
+    fn bytes(&self, existing: &Baggage, inbound: &Baggage) -> usize {
+        // It is an estimate: a sum that is too large to be one may wrap. Members have an equals sign and a comma.
+        let mut bytes = existing.as_str().len().wrapping_add(inbound.as_str().len());
+        for entry in self.application {
+            bytes = bytes.wrapping_add(entry.name.len()).wrapping_add(entry.value.len()).wrapping_add(2);
+        }
+        for member in OwnMember::ALL {
+            if let Some(value) = self.own(member) {
+                bytes = bytes.wrapping_add(member.key().len()).wrapping_add(value.len()).wrapping_add(2);
+            }
+        }
+        // The comma between what is in the carrier and what came in.
+        if bytes == 0 { 0 } else { bytes.wrapping_add(1) }
+    }
+
     /// Whether others may say something under this name: not under an alias of what we say ourselves, or a stale one
     /// would win downstream, and nothing that means something in one process only.
     fn leaves(&self, name: &str) -> bool {
@@ -82,11 +109,14 @@ pub struct Headers {
     /// In ASCII; none without a span.
     pub traceparent: Option<[u8; Traceparent::BYTES]>,
     /// None without a span, or if it is empty (rule TS2). It is sent whole, however long: rule TS7 asks everyone to pass
-    /// on 512 bytes at least, its grammar allows 16,447 at most, and whole is what keeps it byte for byte the same over
-    /// many hops (rule TP17). Who has less room uses [`TraceState::truncated`].
+    /// on 512 bytes at least, and whole is what keeps it byte for byte the same over many hops (rule TP17). What came in
+    /// has up to [`TraceState::MAX_BYTES`] and a comma for each further line, white space and empty members included.
+    /// Who has less room uses [`TraceState::truncated`].
     pub tracestate: Option<TraceState>,
     /// None if there is nothing to say.
     pub baggage: Option<String>,
+    /// Whether the carrier's `traceparent` and `tracestate` go: they are of the span's trace, which may not be sent.
+    pub withdraws_trace: bool,
     /// The rules by which something was left out.
     pub dropped: RuleSet,
 }
@@ -98,6 +128,7 @@ impl fmt::Debug for Headers {
             .field("traceparent", &self.traceparent.as_ref().map(|text| ascii(text)))
             .field("tracestate", &self.tracestate)
             .field("baggage_bytes", &self.baggage.as_ref().map_or(0, String::len))
+            .field("withdraws_trace", &self.withdraws_trace)
             .field("dropped", &self.dropped)
             .finish()
     }
@@ -106,22 +137,25 @@ impl fmt::Debug for Headers {
 impl Headers {
     /// Calls `f` with each header to write: with a value to set, in place of every value that the carrier has under any
     /// spelling of the name, or with none where the carrier must not keep a value of its own. A `tracestate` beside a
-    /// `traceparent` that it does not belong to is such a one (rule TP12); baggage that we have taken in and of which
-    /// nothing may leave is another.
+    /// `traceparent` that it does not belong to is such a one (rule TP12); what an injection before this one wrote, and
+    /// may not leave now, is another.
     pub fn each(&self, f: impl FnMut(Header, Option<&str>)) {
-        each(self.traceparent.as_ref(), self.tracestate.as_ref(), self.baggage.as_deref(), f);
+        let traceparent = self.traceparent.as_ref().map(|text| ascii(text));
+        let tracestate = self.tracestate.as_ref().map(TraceState::as_str);
+        each(traceparent, tracestate, self.withdraws_trace, self.baggage.as_deref(), f);
     }
 }
 
 fn each(
-    traceparent: Option<&[u8; Traceparent::BYTES]>,
-    tracestate: Option<&TraceState>,
+    traceparent: Option<&str>,
+    tracestate: Option<&str>,
+    withdraws_trace: bool,
     baggage: Option<&str>,
     mut f: impl FnMut(Header, Option<&str>),
 ) {
-    if let Some(traceparent) = traceparent {
-        f(Header::Traceparent, Some(ascii(traceparent)));
-        f(Header::Tracestate, tracestate.map(TraceState::as_str));
+    if traceparent.is_some() || withdraws_trace {
+        f(Header::Traceparent, traceparent);
+        f(Header::Tracestate, tracestate);
     }
     f(Header::Baggage, baggage);
 }
@@ -131,108 +165,131 @@ fn tracestate<'a>(out: &Outbound<'a>) -> Option<&'a TraceState> {
     out.span().map(|span| &span.trace_state).filter(|state| !state.is_empty())
 }
 
-/// Makes the headers to send. `carrier_baggage` are the `baggage` values that the carrier holds already: they count as
-/// the application's.
+/// Whether the carrier holds a `traceparent` of the span's trace, which may not be sent.
+fn withdraws_trace(out: &Outbound<'_>, carrier: &Collected<'_>) -> bool {
+    let is_of = |span: &SpanContext, value| Traceparent::parse(value).is_ok_and(|it| it.trace_id == span.trace_id);
+    let mut held = carrier.values(Header::Traceparent).iter();
+    !out.allowed.trace && out.span.is_some_and(|span| held.any(|value| is_of(span, value)))
+}
+
+/// Makes the headers to send. `carrier` is what the carrier holds already: its baggage counts as the application's.
 ///
 /// Members go in this order: `session_id`, `project` and `source`; what the application set through an API; what it
 /// put into the carrier; what came in. A name that stands in an earlier one of these is left out of the later ones; an
 /// entry of the application that came in just so stays where it came in. The budget of 180 members and 8,192 bytes is
 /// spent in that order, in whole members; the first that does not fit ends the list (rules B2, B14a).
-pub fn compose(out: &Outbound<'_>, carrier_baggage: &[&[u8]]) -> Headers {
-    let mut dropped = RuleSet::EMPTY;
-    let baggage = compose_baggage(out, carrier_baggage, &mut dropped);
+pub fn compose(out: &Outbound<'_>, carrier: &Collected<'_>) -> Headers {
+    let (baggage, dropped) = baggage(out, carrier);
     Headers {
         traceparent: out.span().map(|span| span.traceparent().to_bytes()),
         tracestate: tracestate(out).cloned(),
         baggage: (!baggage.is_empty()).then_some(baggage),
+        withdraws_trace: withdraws_trace(out, carrier),
         dropped,
     }
 }
 
-fn compose_baggage(out: &Outbound<'_>, carrier_baggage: &[&[u8]], dropped: &mut RuleSet) -> String {
-    let existing = match carrier_baggage {
-        [] => Baggage::EMPTY,
-        values => Baggage::parse(values, Baggage::MAX_MEMBERS, Baggage::MAX_BYTES, dropped),
-    };
-    if !out.allowed.baggage {
-        // What an injection before this one wrote for any destination stays here, too.
-        let others = |member: &Member<'_>| member.name() != PRIVATE_KEY && OwnMember::of(member.name()).is_none();
-        return String::from(existing.retain(others).as_str());
+fn baggage(out: &Outbound<'_>, carrier: &Collected<'_>) -> (String, RuleSet) {
+    let mut dropped = RuleSet::EMPTY;
+    if carrier.overflowed(Header::Baggage) {
+        dropped.insert(Rule::BaggageMemberCap);
     }
+    let existing = match carrier.values(Header::Baggage) {
+        [] => Baggage::EMPTY,
+        values => Baggage::parse(values, Baggage::MAX_MEMBERS, Baggage::MAX_BYTES, &mut dropped),
+    };
     let inbound = out.inbound.unwrap_or(&Baggage::EMPTY);
     let mut writer = BaggageWriter::new(Baggage::MAX_MEMBERS, Baggage::MAX_BYTES);
+    if out.allowed.baggage {
+        write_all(out, &existing, inbound, &mut writer);
+    } else if !existing.is_empty() {
+        write_others(out, &existing, inbound, &mut writer);
+    }
+    let (text, left_out) = writer.finish();
+    (text, dropped | left_out)
+}
+
+/// Writes the members to send, the most important first.
+fn write_all(out: &Outbound<'_>, existing: &Baggage, inbound: &Baggage, writer: &mut BaggageWriter) {
+    let bytes = out.bytes(existing, inbound);
+    if bytes == 0 {
+        return;
+    }
+    writer.reserve(bytes);
     for member in OwnMember::ALL {
         if let Some(value) = out.own(member) {
             writer.entry(Entry { name: member.key(), value, properties: None });
         }
     }
-    // The names that are taken, sorted before they are searched.
-    let mut taken: Vec<&str> = Vec::new();
+    // Nobody asks what is taken if nothing comes after.
+    let is_last = existing.is_empty() && inbound.is_empty();
+    let mut taken = if is_last { Vec::new() } else { changed(out.application, inbound.iter()) };
     for entry in out.application {
-        if out.leaves(entry.name) && !is_untouched(inbound, entry) {
+        if out.leaves(entry.name) && (is_last || taken.binary_search(&entry.name).is_ok()) {
             writer.entry(*entry);
-            // Nobody asks if nothing comes after.
-            if !(existing.is_empty() && inbound.is_empty()) {
-                taken.push(entry.name);
-            }
         }
     }
-    taken.sort_unstable();
-    let free =
-        |taken: &[&str], member: &Member<'_>| out.leaves(member.name()) && taken.binary_search(&member.name()).is_err();
-    if !existing.is_empty() {
-        writer.members(&existing, |member| free(&taken, member));
-        taken.extend(existing.iter().map(|member| member.name()));
-        taken.sort_unstable();
-    }
-    let leaves = |member: &Member<'_>| {
-        let accepted = match (out.policy, OwnMember::of(member.name())) {
-            (Some(policy), Some(own)) => policy.accepts(own),
-            _ => true,
-        };
-        accepted && free(&taken, member)
+    let is_free = |taken: &[&str], member: &Member<'_>| {
+        out.leaves(member.name()) && (taken.is_empty() || taken.binary_search(&member.name()).is_err())
     };
-    if !inbound.is_empty() {
-        match inbound.iter().take_while(|member| !leaves(member)).count() {
-            0 => writer.members(inbound, leaves),
-            leading => writer.members(&behind(inbound, leading), leaves),
+    if !existing.is_empty() {
+        writer.members(existing, |member| is_free(&taken, member));
+        if !inbound.is_empty() {
+            taken.extend(existing.iter().map(|member| member.name()));
+            taken.sort_unstable();
         }
     }
-    let (text, left_out) = writer.finish();
-    *dropped |= left_out;
-    text
+    writer.members(inbound, |member| {
+        let is_accepted = |policy: &Policy| OwnMember::of(member.name()).is_none_or(|own| policy.accepts(own));
+        is_free(&taken, member) && out.policy.is_none_or(is_accepted)
+    });
 }
 
-/// The baggage behind its first members. The writer keeps the white space between members only of a list that it writes
-/// whole, and the members that the service before us wrote in front are not written again: this keeps the rest byte for
-/// byte over many hops.
-fn behind(baggage: &Baggage, members: usize) -> Baggage {
-    let rest = baggage.as_str().splitn(members.saturating_add(1), ',').nth(members).unwrap_or_default();
-    // All of them were read before, so that none is dropped now.
-    Baggage::parse(&[rest.as_bytes()], usize::MAX, usize::MAX, &mut RuleSet::default())
+/// Writes what the carrier holds but for what an injection may have put there.
+fn write_others(out: &Outbound<'_>, existing: &Baggage, inbound: &Baggage, writer: &mut BaggageWriter) {
+    let mut ours: Vec<&str> = out.application.iter().map(|entry| entry.name).collect();
+    ours.extend(inbound.iter().map(|member| member.name()));
+    ours.sort_unstable();
+    writer.members(existing, |member| {
+        let name = member.name();
+        name != PRIVATE_KEY && OwnMember::of(name).is_none() && ours.binary_search(&name).is_err()
+    });
 }
 
-/// Whether an entry says what came in under its name anyway.
-fn is_untouched(inbound: &Baggage, entry: &Entry<'_>) -> bool {
-    inbound.get(entry.name).is_some_and(|member| {
-        member.value() == entry.value
-            && entry.properties.is_none_or(|text| text == member.properties_raw().unwrap_or_default())
-    })
+/// The names, sorted, of the entries that do not say what came in under their name anyway. Names are looked up in the
+/// list that is sorted, so that many entries and a long inbound list are not compared each with each.
+fn changed<'a, 'm>(application: &[Entry<'a>], inbound: impl Iterator<Item = Member<'m>>) -> Vec<&'a str> {
+    if application.is_empty() {
+        return Vec::new();
+    }
+    let mut judged: Vec<(&Entry<'_>, bool)> = application.iter().map(|entry| (entry, false)).collect();
+    judged.sort_unstable_by_key(|(entry, _)| entry.name);
+    for member in inbound {
+        let found = judged.binary_search_by_key(&member.name(), |(entry, _)| entry.name);
+        if let Some((entry, same)) = found.ok().and_then(|at| judged.get_mut(at)) {
+            // Rule B9: of several members the last counts.
+            *same = says_the_same(&member, entry);
+        }
+    }
+    judged.into_iter().filter(|(_, same)| !same).map(|(entry, _)| entry.name).collect()
 }
 
 /// Writes the headers into a carrier: see [`compose`]. Baggage that is there already is merged, and no header is left a
-/// second time under another spelling of its name.
-pub fn inject<I: Injector + ?Sized>(carrier: &mut I, out: &Outbound<'_>) {
-    let mut existing = Vec::new();
-    carrier.each(Header::Baggage.name(), &mut |value| existing.push(value));
+/// second time under another spelling of its name. Returns the rules by which something was left out.
+pub fn inject<I: Injector + ?Sized>(carrier: &mut I, out: &Outbound<'_>) -> RuleSet {
+    let held = carrier.collect();
     // As compose, without a copy of what is only borrowed.
     let traceparent = out.span().map(|span| span.traceparent().to_bytes());
-    let baggage = compose_baggage(out, &existing, &mut RuleSet::default());
+    let traceparent = traceparent.as_ref().map(|text| ascii(text));
+    let withdraws_trace = withdraws_trace(out, &held);
+    let (baggage, dropped) = baggage(out, &held);
     let baggage = Some(baggage.as_str()).filter(|text| !text.is_empty());
-    each(traceparent.as_ref(), tracestate(out), baggage, |header, value| match value {
+    let tracestate = tracestate(out).map(TraceState::as_str);
+    each(traceparent, tracestate, withdraws_trace, baggage, |header, value| match value {
         Some(value) => carrier.set(header.name(), value),
         None => carrier.unset(header.name()),
     });
+    dropped
 }
 
 #[cfg(test)]
@@ -240,6 +297,7 @@ mod tests {
     use super::*;
     use crate::carrier::Extractor;
     use crate::extract::extract;
+    use alloc::format;
     use alloc::string::ToString;
 
     fn pairs(headers: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -297,6 +355,93 @@ mod tests {
         assert_eq!(carrier, pairs(&[("baggage", once)]));
         inject(&mut carrier, &out);
         assert_eq!(carrier, pairs(&[("baggage", once)]));
+    }
+
+    #[test]
+    fn what_was_written_for_one_host_does_not_reach_another() {
+        let caller = extract(&[("baggage", "user=alice , k=1;p")], &Policy::default());
+        let application = [Entry { name: "plan", value: "gold", properties: None }];
+        let out = Outbound {
+            session: Some("s"),
+            application: &application,
+            inbound: Some(&caller.baggage),
+            ..Outbound::default()
+        };
+        // The headers of a client that calls several services.
+        let mut shared = pairs(&[("baggage", "mine=1")]);
+        inject(&mut shared, &out);
+        let all = pairs(&[("baggage", "session_id=s,plan=gold,mine=1,user=alice , k=1;p")]);
+        assert_eq!(shared, all);
+        let public = Outbound { allowed: Allowed { trace: true, baggage: false }, ..out };
+        inject(&mut shared, &public);
+        assert_eq!(shared, pairs(&[("baggage", "mine=1")]));
+        inject(&mut shared, &out);
+        assert_eq!(shared, all);
+    }
+
+    #[test]
+    fn a_trace_that_may_not_be_sent_is_withdrawn() {
+        let caller =
+            [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"), ("tracestate", "a=1")];
+        let span = extract(&caller, &Policy::default()).span;
+        let out = Outbound { span: span.as_ref(), ..Outbound::default() };
+        let elsewhere = Outbound { allowed: Allowed { trace: false, baggage: false }, ..out };
+        let mut shared = pairs(&[("accept", "*/*")]);
+        inject(&mut shared, &out);
+        assert_eq!(shared, pairs(&[("accept", "*/*"), caller[0], caller[1]]));
+        assert!(!compose(&out, &shared.collect()).withdraws_trace);
+        let headers = compose(&elsewhere, &shared.collect());
+        assert!(headers.withdraws_trace && headers.traceparent.is_none());
+        inject(&mut shared, &elsewhere);
+        assert_eq!(shared, pairs(&[("accept", "*/*")]));
+        let others = pairs(&[("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]);
+        let mut theirs = others.clone();
+        inject(&mut theirs, &elsewhere);
+        assert_eq!(theirs, others);
+    }
+
+    #[test]
+    fn what_is_left_out_is_told() {
+        let application = [Entry { name: "not a token", value: "x", properties: None }];
+        let long = "v".repeat(9000);
+        let out = Outbound { session: Some(&long), application: &application, ..Outbound::default() };
+        let dropped = inject(&mut pairs(&[("baggage", "a b=1")]), &out);
+        let expected = [Rule::BaggageName, Rule::BaggageSendBytes].into_iter().collect();
+        assert_eq!(dropped, expected, "nothing behind the end of the list is looked at");
+        assert!(inject(&mut pairs(&[]), &Outbound::default()).is_empty());
+    }
+
+    /// With caps of a policy that are raised, as many entries as the members of a long list.
+    #[test]
+    fn entries_and_members_are_not_compared_each_with_each() {
+        const MANY: usize = 20_000;
+        let names: Vec<_> = (0..MANY).map(|number| format!("k{number}")).collect();
+        let text = names.iter().map(|name| format!("{name}=1")).collect::<Vec<_>>().join(",");
+        let inbound = Baggage::parse(&[text.as_bytes()], usize::MAX, usize::MAX, &mut RuleSet::default());
+        let application: Vec<_> = names
+            .iter()
+            .enumerate()
+            .map(|(at, name)| Entry { name, value: if at % 2 == 0 { "1" } else { "2" }, properties: None })
+            .collect();
+        let mut members = 0;
+        let changed = changed(&application, inbound.iter().inspect(|_| members += 1));
+        assert_eq!((members, changed.len()), (MANY, MANY / 2));
+        let (mut writer, mut asked) = (BaggageWriter::new(usize::MAX, usize::MAX), 0);
+        writer.members(&inbound, |member| {
+            asked += 1;
+            member.name().len() % 2 == 0
+        });
+        assert_eq!(asked, MANY);
+        // And what cannot be sent is not looked at.
+        let (mut writer, mut asked) = (BaggageWriter::new(5, usize::MAX), 0);
+        writer.members(&inbound, |member| {
+            asked += 1;
+            member.name() != "k3"
+        });
+        assert!(asked < 10 && writer.finish().0 == "k0=1,k1=1,k2=1,k4=1,k5=1", "{asked}");
+        let out = Outbound { application: &application, inbound: Some(&inbound), ..Outbound::default() };
+        let headers = compose(&out, &Collected::of([("baggage", text.as_str())]));
+        assert_eq!(headers.baggage.unwrap().split(',').count(), Baggage::MAX_MEMBERS);
     }
 
     #[test]

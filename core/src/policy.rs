@@ -6,11 +6,14 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
 
 use crate::baggage::Baggage;
 use crate::session::OwnMember;
+
+mod host;
+
+use host::{Host, Origin, Pattern, is_relative};
 
 /// What is done with the trace context of a caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -71,9 +74,17 @@ pub struct Policy {
     pub max_members: usize,
     /// The most inbound baggage bytes, over all header lines. Default: [`Baggage::MAX_BYTES`].
     pub max_bytes: usize,
-    /// The hosts, besides local ones, that are sent baggage: `api.example.com` (this host), `*.example.com` (every host
-    /// below it, but not `example.com`), an address, or `*` (every host). Case and a trailing dot do not matter; of a
-    /// URL or `host:port` the host counts. What is none of these matches nothing ([`Policy::is_pattern`]).
+    /// The hosts, besides local ones, that are sent baggage. An entry is one of
+    ///
+    /// - `api.example.com`, `203.0.113.7`, `2001:db8::1` or `[2001:db8::1]`: this host;
+    /// - `api.example.com:8443`, `https://api.example.com/`: the same host, at any port and scheme;
+    /// - `*.example.com`: every host below it, but not `example.com`;
+    /// - `203.0.113.0/24`, `2001:db8::/32`: every address that begins with so many of the same bits;
+    /// - `*`: every host.
+    ///
+    /// Case and a trailing dot do not matter; names that are not ASCII are given as they are in DNS (`xn--...`). Names
+    /// are not resolved: a network lists hosts that are given by their address. What is none of these, such as an entry
+    /// with a path, matches nothing ([`Policy::is_pattern`]); bindings refuse it.
     pub propagate_to: Vec<String>,
 }
 
@@ -138,12 +149,14 @@ impl Policy {
     ///
     /// Local are:
     /// - names of one label (`agent`, `localhost`) and names under `.localhost`, `.internal`, `.local` and `.svc`;
-    /// - IPv4: loopback 127/8, private 10/8, 172.16/12 and 192.168/16, link-local 169.254/16, and 0.0.0.0;
-    /// - IPv6: `::1`, `::`, unique local fc00::/7, link-local fe80::/10, and IPv4-mapped addresses of the above.
+    /// - IPv4: loopback 127/8, private 10/8, 172.16/12 and 192.168/16, and 0.0.0.0, which is this host;
+    /// - IPv6: `::1`, `::`, unique local fc00::/7, and IPv4-mapped addresses of the above.
     ///
-    /// Not local, since a provider's other customers may share it, is 100.64/10 (carrier-grade NAT): list such hosts.
-    /// Text that parsers read differently (back slashes, two `@`, `%`, octal, hexadecimal or short IPv4 addresses, a
-    /// lone top-level domain such as `ai.`) counts as an unknown host.
+    /// Not local, though not routed in the internet, are link-local addresses (169.254/16, fe80::/10: there a cloud
+    /// provider's metadata service listens, and whoever shares the wire) and 100.64/10 (carrier-grade NAT, which a
+    /// provider's other customers may share): list such hosts. Text that parsers read differently (back slashes, two
+    /// `@`, `%`, octal, hexadecimal or short IPv4 addresses, a lone top-level domain such as `ai.`) counts as an unknown
+    /// host.
     pub fn destination(&self, url_or_host: &str) -> Allowed {
         let host = Host::of(url_or_host);
         Allowed { trace: true, baggage: host.is_some_and(|host| host.is_local() || self.lists(&host)) }
@@ -162,213 +175,14 @@ impl Policy {
         Allowed { trace: allowed, baggage: allowed }
     }
 
-    /// Whether this entry of `propagate_to` can match anything.
+    /// Whether this entry of `propagate_to` is one that can match: see there.
     pub fn is_pattern(entry: &str) -> bool {
-        entry == "*" || Host::of(entry.strip_prefix("*.").unwrap_or(entry)).is_some()
+        Pattern::of(entry).is_some()
     }
 
     fn lists(&self, host: &Host<'_>) -> bool {
-        self.propagate_to.iter().any(|entry| {
-            entry == "*"
-                || match entry.strip_prefix("*.") {
-                    Some(parent) => Host::of(parent).is_some_and(|parent| host.is_below(&parent)),
-                    None => Host::of(entry).is_some_and(|listed| host.is(&listed)),
-                }
-        })
+        self.propagate_to.iter().filter_map(|entry| Pattern::of(entry)).any(|pattern| pattern.matches(host))
     }
-}
-
-/// The host of a URL, read so strictly that every client that accepts the URL connects to this one.
-#[derive(Debug)]
-enum Host<'a> {
-    /// A domain name without its trailing dot.
-    Name {
-        name: &'a str,
-        rooted: bool,
-    },
-    Address(IpAddr),
-}
-
-/// The authority of a URL after its scheme, or of `host:port`: user information, host, port and the scheme, if any.
-struct Authority<'a> {
-    scheme: Option<&'a str>,
-    host: &'a str,
-    port: Option<&'a str>,
-}
-
-impl<'a> Authority<'a> {
-    fn of(text: &'a str) -> Option<Self> {
-        let end = |text: &'a str| text.split(['/', '?', '#']).next().unwrap_or_default();
-        let (scheme, authority) = match text.split_once("//") {
-            Some(("", rest)) => (None, end(rest)),
-            Some((scheme, rest)) if scheme.ends_with(':') && !scheme.contains(['/', '?', '#']) => {
-                (scheme.strip_suffix(':'), end(rest))
-            }
-            // "http:/example.com" is one of the URLs that some clients repair: what looks like a host and an empty port
-            // is refused below.
-            _ => (None, end(text)),
-        };
-        let has_scheme = scheme.is_some();
-        if let Some(scheme) = scheme {
-            let letters = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'-' | b'.');
-            if !scheme.as_bytes().first()?.is_ascii_alphabetic() || !scheme.bytes().all(letters) {
-                return None;
-            }
-        }
-        // Clients differ in whether they stop at a back slash, skip tabs and line ends, and decode `%`.
-        if !authority.bytes().all(|octet| octet.is_ascii_graphic() && !matches!(octet, b'\\' | b'%')) {
-            return None;
-        }
-        let address = match authority.split_once('@') {
-            Some((_, address)) if address.contains('@') => return None,
-            Some((_, address)) => address,
-            None => authority,
-        };
-        let (host, port) = if address.starts_with('[') {
-            let (host, after) = address.split_at_checked(address.find(']')?.checked_add(1)?)?;
-            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
-        } else {
-            match address.split_once(':') {
-                // An IPv6 address without brackets, as `server.address` holds it.
-                Some((_, rest)) if rest.contains(':') && !has_scheme => (address, None),
-                Some((host, port)) => (host, Some(port)),
-                None => (address, None),
-            }
-        };
-        // "http:7" is a URL to browsers, of the host 0.0.0.7.
-        let is_scheme = |name: &&str| host.eq_ignore_ascii_case(name);
-        if !has_scheme && port.is_some() && ["http", "https", "ws", "wss", "ftp", "file"].iter().any(is_scheme) {
-            return None;
-        }
-        let port_is_fine = match port {
-            Some("") => has_scheme,
-            Some(port) => port.len() <= 5 && port.bytes().all(|octet| octet.is_ascii_digit()),
-            None => true,
-        };
-        port_is_fine.then_some(Self { scheme, host, port: port.filter(|port| !port.is_empty()) })
-    }
-}
-
-impl<'a> Host<'a> {
-    fn of(url_or_host: &'a str) -> Option<Self> {
-        Self::parse(Authority::of(url_or_host)?.host)
-    }
-
-    fn parse(host: &'a str) -> Option<Self> {
-        if let Some(inner) = host.strip_prefix('[') {
-            return Some(Self::Address(IpAddr::V6(Ipv6Addr::from_str(inner.strip_suffix(']')?).ok()?)));
-        }
-        if host.contains(':') {
-            return Some(Self::Address(IpAddr::V6(Ipv6Addr::from_str(host).ok()?)));
-        }
-        let (name, rooted) = match host.strip_suffix('.') {
-            Some(name) => (name, true),
-            None => (host, false),
-        };
-        if let Ok(address) = Ipv4Addr::from_str(name) {
-            return Some(Self::Address(IpAddr::V4(address)));
-        }
-        let last = name.rsplit('.').next().unwrap_or_default();
-        // A last label that is a number makes an address of the whole name, in forms of which clients read some as
-        // octal, hexadecimal or short.
-        let is_number = last.bytes().all(|octet| octet.is_ascii_digit())
-            || last.strip_prefix(['0']).is_some_and(|rest| {
-                rest.strip_prefix(['x', 'X'])
-                    .is_some_and(|digits| digits.bytes().all(|octet| octet.is_ascii_hexdigit()))
-            });
-        let is_label = |label: &str| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
-        };
-        (name.len() <= 253 && !is_number && name.split('.').all(is_label)).then_some(Self::Name { name, rooted })
-    }
-
-    fn is_local(&self) -> bool {
-        match *self {
-            Self::Address(IpAddr::V4(address)) => is_local_v4(address),
-            Self::Address(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
-                Some(mapped) => is_local_v4(mapped),
-                None => {
-                    let first = address.octets().first_chunk().map_or(0, |start| u16::from_be_bytes(*start));
-                    address.is_loopback()
-                        || address.is_unspecified()
-                        || first & 0xfe00 == 0xfc00
-                        || first & 0xffc0 == 0xfe80
-                }
-            },
-            Self::Name { name, rooted } => {
-                if name.contains('.') {
-                    ["localhost", "internal", "local", "svc"].into_iter().any(|parent| is_below(name, parent))
-                } else {
-                    // With its dot a single label is a top-level domain, and some of those have addresses.
-                    !rooted || name.eq_ignore_ascii_case("localhost")
-                }
-            }
-        }
-    }
-
-    fn is(&self, other: &Host<'_>) -> bool {
-        match (self, other) {
-            (Self::Name { name, .. }, Host::Name { name: other, .. }) => name.eq_ignore_ascii_case(other),
-            (Self::Address(address), Host::Address(other)) => address == other,
-            _ => false,
-        }
-    }
-
-    fn is_below(&self, parent: &Host<'_>) -> bool {
-        match (self, parent) {
-            (Self::Name { name, .. }, Host::Name { name: parent, .. }) => is_below(name, parent),
-            _ => false,
-        }
-    }
-}
-
-/// Whether a name lies under another: `a.b.c` under `b.c`.
-fn is_below(name: &str, parent: &str) -> bool {
-    let Some((above, end)) = name.len().checked_sub(parent.len()).and_then(|at| name.as_bytes().split_at_checked(at))
-    else {
-        return false;
-    };
-    end.eq_ignore_ascii_case(parent.as_bytes()) && above.len() > 1 && above.ends_with(b".")
-}
-
-const fn is_local_v4(address: Ipv4Addr) -> bool {
-    address.is_loopback() || address.is_private() || address.is_link_local() || address.is_unspecified()
-}
-
-/// Scheme, host and port of an absolute URL.
-struct Origin<'a> {
-    scheme: &'a str,
-    host: Host<'a>,
-    port: Option<u32>,
-}
-
-impl<'a> Origin<'a> {
-    fn of(url: &'a str) -> Option<Self> {
-        let authority = Authority::of(url)?;
-        let scheme = authority.scheme?;
-        let port = match authority.port {
-            Some(port) => Some(port.parse().ok()?),
-            None if scheme.eq_ignore_ascii_case("https") => Some(443),
-            None if scheme.eq_ignore_ascii_case("http") => Some(80),
-            None => None,
-        };
-        Some(Self { scheme, host: Host::parse(authority.host)?, port })
-    }
-}
-
-impl PartialEq for Origin<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.scheme.eq_ignore_ascii_case(other.scheme) && self.port == other.port && self.host.is(&other.host)
-    }
-}
-
-/// Whether this is a path on the page's own origin, in a form that no client takes for a URL with a host.
-fn is_relative(url: &str) -> bool {
-    // Browsers skip tabs and line ends, and spaces in front: "/\t/evil.example" has a host.
-    let plain = url.bytes().all(|octet| octet >= b' ' && octet != b'\\') && !url.starts_with(' ');
-    let first = url.split(['/', '?', '#']).next().unwrap_or_default();
-    plain && !url.starts_with("//") && !first.contains(':')
 }
 
 #[cfg(test)]
@@ -418,14 +232,13 @@ mod tests {
             "172.16.0.1",
             "172.31.255.255",
             "192.168.3.4",
-            "169.254.1.1",
             "0.0.0.0:80",
             "[::1]:80",
             "http://[::1]/",
             "::1",
             "[fd00::1]",
-            "fe80::1",
             "http://[::ffff:10.0.0.1]/",
+            "http://[fdff::1]/",
             "http://localhost:/",
         ] {
             assert!(sends_baggage(&policy, local), "{local}");
@@ -474,6 +287,15 @@ mod tests {
             "192.169.0.1",
             "11.0.0.1",
             "100.64.0.1",
+            "169.254.1.1",
+            "http://169.254.169.254/latest/meta-data",
+            "[::ffff:169.254.169.254]",
+            "fe80::1",
+            "[febf::1]",
+            "[fec0::1]",
+            "[fe00::1]",
+            "[::10.0.0.1]",
+            "[64:ff9b::10.0.0.1]",
             "[2001:db8::1]",
             "[::ffff:8.8.8.8]",
             "[::1",
@@ -506,8 +328,15 @@ mod tests {
 
     #[test]
     fn listed_hosts_are_sent_baggage() {
-        let list =
-            ["api.example.com", "*.Example.org.", "https://pasted.example.net:443/x", "203.0.113.7", "[2001:db8::1]"];
+        let list = [
+            "api.example.com",
+            "*.Example.org.",
+            "https://pasted.example.net:443/",
+            "203.0.113.7",
+            "[2001:db8::1]",
+            "198.51.100.77/25",
+            "2001:db8:1::/48",
+        ];
         let policy = Policy { propagate_to: list.map(String::from).to_vec(), ..Policy::default() };
         for listed in [
             "https://API.example.com:8443/v1",
@@ -516,7 +345,12 @@ mod tests {
             "a.b.example.ORG",
             "pasted.example.net",
             "203.0.113.7:80",
+            "[::ffff:203.0.113.7]",
             "http://[2001:db8:0::1]:80/",
+            "198.51.100.0",
+            "http://198.51.100.127/",
+            "[::ffff:198.51.100.1]",
+            "[2001:db8:1:ffff::1]",
         ] {
             assert!(sends_baggage(&policy, listed), "{listed}");
         }
@@ -530,14 +364,61 @@ mod tests {
             "api.example.com.evil.com",
             "http://api.example.com@evil.com",
             "[2001:db8::2]",
+            "198.51.100.128",
+            "198.51.101.0",
+            "[2001:db8:2::1]",
+            "198.51.100.7.example.com",
         ] {
             assert!(!sends_baggage(&policy, other), "{other}");
         }
         let all = Policy { propagate_to: vec!["*".into()], ..Policy::default() };
         assert!(sends_baggage(&all, "https://anything.example/"));
         assert!(!sends_baggage(&all, "http://evil.com\\@x/"), "text that clients read differently has no host");
+        let every_v4 = Policy { propagate_to: vec!["0.0.0.0/0".into()], ..Policy::default() };
+        assert!(sends_baggage(&every_v4, "8.8.8.8") && !sends_baggage(&every_v4, "[2001:db8::1]"));
         assert!(list.iter().all(|entry| Policy::is_pattern(entry)) && Policy::is_pattern("*"));
-        assert!(["", "*.", "a b", "*.*", "http://", "ex*mple.com"].into_iter().all(|entry| !Policy::is_pattern(entry)));
+    }
+
+    #[test]
+    fn what_can_never_match_is_no_pattern() {
+        for entry in [
+            "",
+            "*.",
+            "a b",
+            "*.*",
+            "http://",
+            "ex*mple.com",
+            "*.10.0.0.1",
+            "*.[::1]",
+            "*.example.com:80",
+            "*.https://example.com",
+            "https://*.example.com",
+            ".example.com",
+            "example.com/",
+            "example.com/api",
+            "https://example.com/api",
+            "https://example.com//",
+            "https://example.com?x",
+            "https://user@example.com",
+            "//example.com",
+            "/api",
+            "10.0.0.0/33",
+            "10.0.0.0/-1",
+            "10.0.0.0/+8",
+            "10.0.0.0/",
+            "10.0.0/8",
+            "10.0.0.0/8/8",
+            "http://10.0.0.0/8",
+            "10.0.0.0:80/8",
+            "[::1]/129",
+            "[::ffff:10.0.0.0]/104",
+            "example.com/24",
+            "b\u{fc}cher.example",
+        ] {
+            assert!(!Policy::is_pattern(entry), "{entry}");
+            let policy = Policy { propagate_to: vec![entry.into()], ..Policy::default() };
+            assert!(!sends_baggage(&policy, "https://api.example.com/api"), "{entry}");
+        }
     }
 
     #[test]

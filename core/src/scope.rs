@@ -1,7 +1,7 @@
 //! What the current context says about sessions: immutable, cheap to clone, and passed along with the context itself.
 //!
 //! A session is, in this order: the one given explicitly; the innermost of those that callers sent and that
-//! [`Scope::with_session`] set; the tracer's own. The first and the last are the caller's of this module; a [`Scope`]
+//! [`SessionScope::with_session`] set; the tracer's own. The first and the last are the caller's of this module; a [`SessionScope`]
 //! holds what is between.
 //!
 //! Two tracers in one process never see each other's sessions: each fact belongs to the tracer it was made for. What a
@@ -27,7 +27,7 @@ pub struct TracerId(pub u64);
 /// It holds at most four facts for each tracer, however deep blocks are nested: a new one takes the place of the older
 /// one that it hides.
 #[derive(Clone, Default)]
-pub struct Scope(Option<Arc<[Fact]>>);
+pub struct SessionScope(Option<Arc<[Fact]>>);
 
 /// Newest first in its scope.
 #[derive(Clone)]
@@ -41,6 +41,8 @@ struct Fact {
 enum What {
     Session {
         id: Arc<str>,
+        /// Its own name, where it has another one than the tracer's sessions have.
+        name: Option<Arc<str>>,
         inbound: bool,
     },
     Project(Arc<str>),
@@ -50,13 +52,13 @@ enum What {
 }
 
 /// Session ids do not belong in logs, where `{:?}` ends up: this tells how many facts there are.
-impl fmt::Debug for Scope {
+impl fmt::Debug for SessionScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scope({} facts)", self.facts().len())
+        write!(f, "SessionScope({} facts)", self.facts().len())
     }
 }
 
-impl Scope {
+impl SessionScope {
     /// The scope that says nothing.
     pub const EMPTY: Self = Self(None);
 
@@ -71,15 +73,32 @@ impl Scope {
     ///
     /// If the text is no session id ([`session::check`]).
     pub fn with_session(&self, tracer: TracerId, session: &str) -> Result<Self, InvalidSession> {
+        self.with_named_session(tracer, session, None, false)
+    }
+
+    /// The same for a session that has a name of its own, or that is `registered` by somebody else, as one that a caller
+    /// sent is.
+    ///
+    /// # Errors
+    ///
+    /// If the text is no session id ([`session::check`]).
+    pub fn with_named_session(
+        &self,
+        tracer: TracerId,
+        session: &str,
+        name: Option<&str>,
+        registered: bool,
+    ) -> Result<Self, InvalidSession> {
         session::check(session)?;
-        Ok(self.with(Some(tracer), [What::Session { id: session.into(), inbound: false }]))
+        let what = What::Session { id: session.into(), name: name.map(Into::into), inbound: registered };
+        Ok(self.with(Some(tracer), [what]))
     }
 
     /// This scope with what a caller sent; what it did not send stays as it is. `tracer` is the one under whose policy
     /// it was extracted, or none: then each tracer's own policy decides what it sees of it.
     #[must_use]
     pub fn with_inbound(&self, tracer: Option<TracerId>, inbound: &Inbound) -> Self {
-        let session = inbound.session.as_deref().map(|id| What::Session { id: id.into(), inbound: true });
+        let session = inbound.session.as_deref().map(|id| What::Session { id: id.into(), name: None, inbound: true });
         let project = inbound.project.as_deref().map(|project| What::Project(project.into()));
         let baggage = (!inbound.baggage.is_empty()).then(|| What::Baggage(inbound.baggage.clone()));
         let hides_link =
@@ -90,12 +109,17 @@ impl Scope {
 
     /// The session that holds for this tracer here, if any; its own does otherwise.
     pub fn session_for(&self, tracer: impl Into<Option<TracerId>>, policy: &Policy) -> Option<&str> {
-        self.session(tracer.into(), policy).map(|(id, _)| id)
+        self.session(tracer.into(), policy).map(|(id, ..)| id)
+    }
+
+    /// The name that the session which holds for this tracer here has for itself.
+    pub fn session_name_for(&self, tracer: impl Into<Option<TracerId>>, policy: &Policy) -> Option<&str> {
+        self.session(tracer.into(), policy).and_then(|(_, name, _)| name)
     }
 
     /// Whether the session that holds for this tracer here was sent by a caller, who then is the one to register it.
     pub fn session_is_inbound(&self, tracer: impl Into<Option<TracerId>>, policy: &Policy) -> bool {
-        self.session(tracer.into(), policy).is_some_and(|(_, inbound)| inbound)
+        self.session(tracer.into(), policy).is_some_and(|(.., inbound)| inbound)
     }
 
     /// The project that a caller sent and this tracer accepts; the tracer's own holds otherwise.
@@ -123,10 +147,10 @@ impl Scope {
         })?
     }
 
-    fn session(&self, tracer: Option<TracerId>, policy: &Policy) -> Option<(&str, bool)> {
+    fn session(&self, tracer: Option<TracerId>, policy: &Policy) -> Option<(&str, Option<&str>, bool)> {
         self.visible(tracer, policy).find_map(|fact| match &fact.what {
-            What::Session { id, inbound } if fact.tracer.is_some() || policy.accepts(OwnMember::Session) => {
-                Some((&**id, *inbound))
+            What::Session { id, name, inbound } if fact.tracer.is_some() || policy.accepts(OwnMember::Session) => {
+                Some((&**id, name.as_deref(), *inbound))
             }
             _ => None,
         })
@@ -166,7 +190,7 @@ impl Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::carrier::Extractor;
+    use crate::carrier::{Collected, Extractor};
     use crate::extract::extract;
     use crate::inject::{Outbound, compose};
     use alloc::format;
@@ -181,7 +205,7 @@ mod tests {
     #[test]
     fn the_innermost_session_counts() {
         let policy = Policy::default();
-        let outer = Scope::EMPTY.with_session(A, "outer").unwrap();
+        let outer = SessionScope::EMPTY.with_session(A, "outer").unwrap();
         let caller = outer.with_inbound(Some(A), &inbound("session_id=caller,project=p,k=v;x"));
         let inner = caller.with_session(A, "inner").unwrap();
         assert_eq!(outer.session_for(A, &policy), Some("outer"));
@@ -201,10 +225,25 @@ mod tests {
     }
 
     #[test]
+    fn a_session_may_have_a_name_and_another_to_register_it() {
+        let policy = Policy::default();
+        let named = SessionScope::EMPTY.with_named_session(A, "s", Some("chat"), false).unwrap();
+        assert_eq!((named.session_name_for(A, &policy), named.session_is_inbound(A, &policy)), (Some("chat"), false));
+        assert_eq!(named.session_name_for(B, &policy), None);
+        let silent = named.with_inbound(Some(A), &inbound("k=v"));
+        assert_eq!(silent.session_name_for(A, &policy), Some("chat"));
+        let caller = named.with_inbound(Some(A), &inbound("session_id=caller"));
+        assert_eq!(caller.session_name_for(A, &policy), None);
+        let theirs = SessionScope::EMPTY.with_named_session(A, "s", None, true).unwrap();
+        assert!(theirs.session_is_inbound(A, &policy));
+        assert_eq!(theirs.with_named_session(A, "", None, true).unwrap_err(), InvalidSession::Empty);
+    }
+
+    #[test]
     fn tracers_do_not_see_each_other() {
         let policy = Policy::default();
         let scope =
-            Scope::EMPTY.with_inbound(Some(A), &inbound("session_id=a,project=p")).with_session(B, "b").unwrap();
+            SessionScope::EMPTY.with_inbound(Some(A), &inbound("session_id=a,project=p")).with_session(B, "b").unwrap();
         assert_eq!(scope.session_for(A, &policy), Some("a"));
         assert_eq!(scope.session_for(B, &policy), Some("b"));
         assert_eq!(scope.project_for(B, &policy), None);
@@ -215,7 +254,8 @@ mod tests {
 
     #[test]
     fn what_a_global_propagator_took_in_is_seen_under_each_policy() {
-        let scope = Scope::EMPTY.with_inbound(None, &inbound("session_id=s,project=p,honeyhive.session_id=t,k=v"));
+        let scope =
+            SessionScope::EMPTY.with_inbound(None, &inbound("session_id=s,project=p,honeyhive.session_id=t,k=v"));
         let open = Policy::default();
         assert_eq!(scope.session_for(A, &open), Some("t"));
         assert_eq!(scope.session_for(None, &open), Some("t"));
@@ -223,7 +263,7 @@ mod tests {
         assert_eq!(scope.session_for(B, &closed), None);
         assert_eq!(scope.project_for(B, &closed), Some("p"));
         let out = Outbound { inbound: scope.baggage(B, &closed), policy: Some(&closed), ..Outbound::default() };
-        assert_eq!(compose(&out, &[]).baggage.as_deref(), Some("project=p,k=v"));
+        assert_eq!(compose(&out, &Collected::default()).baggage.as_deref(), Some("project=p,k=v"));
         let deaf = Policy { inbound: InboundMode::Ignore, ..Policy::default() };
         assert!(scope.session_for(A, &deaf).is_none() && scope.baggage(A, &deaf).is_none());
         // A's own session inside: it counts for A, and for nobody else.
@@ -235,7 +275,7 @@ mod tests {
     fn links_of_older_callers_are_hidden() {
         let traceparent = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01")];
         let restart = Policy { inbound: InboundMode::Restart, ..Policy::default() };
-        let scope = Scope::EMPTY.with_inbound(Some(A), &extract(&traceparent, &restart));
+        let scope = SessionScope::EMPTY.with_inbound(Some(A), &extract(&traceparent, &restart));
         assert!(scope.link(A, &restart).is_some() && scope.link(B, &restart).is_none());
         let inner = scope.with_inbound(Some(A), &extract(&traceparent, &Policy::default()));
         assert!(inner.link(A, &restart).is_none());
@@ -245,17 +285,17 @@ mod tests {
     fn debug_shows_no_text() {
         let carrier = [("baggage", "session_id=secret,k=secret")];
         let inbound = extract(&carrier, &Policy::default());
-        let scope = Scope::EMPTY.with_inbound(Some(A), &inbound);
+        let scope = SessionScope::EMPTY.with_inbound(Some(A), &inbound);
         let out =
             Outbound { session: inbound.session.as_deref(), inbound: Some(&inbound.baggage), ..Outbound::default() };
-        let headers = compose(&out, &[b"mine=secret"]);
+        let headers = compose(&out, &[("baggage", "mine=secret")].collect());
         let shown = format!("{inbound:?} {scope:?} {out:?} {headers:?} {:?}", carrier.collect());
-        assert!(!shown.contains("secret") && shown.contains("Scope(2 facts)"), "{shown}");
+        assert!(!shown.contains("secret") && shown.contains("SessionScope(2 facts)"), "{shown}");
     }
 
     #[test]
     fn nesting_does_not_grow_it() {
-        let mut scope = Scope::EMPTY;
+        let mut scope = SessionScope::EMPTY;
         for round in 0..1000 {
             scope = scope.with_session(A, &format!("s{round}")).unwrap();
             scope = scope.with_inbound(Some(A), &inbound(&format!("session_id=i{round},project=p,k={round}")));
@@ -263,6 +303,6 @@ mod tests {
         }
         assert_eq!(scope.facts().len(), 5);
         assert_eq!(scope.session_for(A, &Policy::default()), Some("global"));
-        assert!(Scope::EMPTY.with_inbound(None, &Inbound::default()).is_empty());
+        assert!(SessionScope::EMPTY.with_inbound(None, &Inbound::default()).is_empty());
     }
 }

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use tracebaton::baggage::{Baggage, Entry, reconcile};
 use tracebaton::carrier::{Extractor, Header, Injector};
 use tracebaton::context::SpanContext;
-use tracebaton::explain::{Outcome, explain};
+use tracebaton::explain::{Finding, Verdict, explain};
 use tracebaton::extract::extract;
 use tracebaton::id::{SpanId, TraceFlags, TraceId};
-use tracebaton::inject::{Outbound, compose, inject};
+use tracebaton::inject::{Headers, Outbound, compose, inject};
+use tracebaton::parent::{Current, Parent};
 use tracebaton::policy::{Allowed, Policy};
 use tracebaton::rule::{Rule, RuleSet};
-use tracebaton::scope::{Scope, TracerId};
+use tracebaton::scope::{SessionScope, TracerId};
 use tracebaton::session;
 use tracebaton::tracestate::TraceState;
 
@@ -27,7 +28,7 @@ fn extraction() {
         let inbound = extract(&carrier, &policy);
         // What explain says was dropped is what extract dropped, and it tells no text unasked.
         let findings = explain(&carrier, &policy);
-        let dropped = findings.iter().filter(|finding| finding.outcome == Outcome::Dropped);
+        let dropped = findings.iter().filter(|finding| finding.verdict == Verdict::Dropped);
         assert_eq!(dropped.filter_map(|finding| finding.rule).collect::<RuleSet>(), inbound.dropped);
         assert!(findings.iter().all(|finding| finding.text.is_none()));
         json!({
@@ -53,23 +54,72 @@ fn injection() {
         let reconciled = input["api"]
             .as_array()
             .map(|api| reconcile(inbound.as_ref().unwrap_or(&Baggage::EMPTY), api.iter().map(entry)));
+        let raw = inbound.as_ref();
         let out = Outbound {
             span: span.as_ref(),
             session: input["session"].as_str(),
             project: input["project"].as_str(),
             source: input["source"].as_str(),
-            application: reconciled.as_ref().map_or(&entries, |both| &both.application),
-            inbound: reconciled.as_ref().map(|both| &both.inbound).or(inbound.as_ref()),
             policy: policy.as_ref(),
-            allowed: input["to"].as_str().map_or(Allowed::ALL, |to| policy.clone().unwrap_or_default().destination(to)),
+            ..Outbound::default()
         };
         let mut carrier = pairs(&input["carrier"]);
-        let existing = carrier.clone();
-        let mut values = Vec::new();
-        existing.each("baggage", &mut |value| values.push(value));
-        let dropped = compose(&out, &values).dropped;
-        inject(&mut carrier, &out);
+        let mut dropped = RuleSet::EMPTY;
+        // One destination, or one after the other.
+        let to = match &input["to"] {
+            Value::Array(all) => all.clone(),
+            one => vec![one.clone()],
+        };
+        for to in &to {
+            let allowed = allowed(policy.as_ref().unwrap_or(&Policy::DEFAULT), to, &input["origin"]);
+            let application = reconciled.as_ref().map_or(&entries, |both| &both.application);
+            let rest = reconciled.as_ref().map(|both| &both.inbound).filter(|_| allowed.baggage).or(raw);
+            let out = Outbound { application, inbound: rest, allowed, ..out };
+            let existing = carrier.clone();
+            let composed = compose(&out, &existing.collect());
+            dropped = inject(&mut carrier, &out);
+            // Both ways to write do the same.
+            assert_eq!(dropped, composed.dropped);
+            let mut written = existing.clone();
+            write(&mut written, &composed);
+            assert_eq!(sorted(&written), sorted(&carrier));
+            // Once more changes nothing, unless there was no room.
+            if !dropped.contains(Rule::BaggageSendBytes) && !dropped.contains(Rule::BaggageSendMembers) {
+                inject(&mut written, &out);
+                assert_eq!(sorted(&written), sorted(&carrier));
+            }
+        }
         json!({ "carrier": sorted(&carrier), "dropped": ids(dropped) })
+    });
+}
+
+#[test]
+fn parents() {
+    run("parent.json", |input| {
+        let inbound = extract(&pairs(&input["carrier"]), &policy(&input["policy"]));
+        let trace_id = |current: &Value| TraceId::from_hex(current["trace_id"].as_str().unwrap().as_bytes()).unwrap();
+        let current = Some(&input["current"])
+            .filter(|current| current.is_object())
+            .map(|current| Current { trace_id: trace_id(current), is_remote: current["remote"].as_bool().unwrap() });
+        let parent = match (Parent::of(&inbound, current), current) {
+            (Parent::Caller, _) => Some("caller"),
+            (Parent::Current, Some(_)) => Some("current"),
+            (Parent::Current | Parent::None, _) => None,
+        };
+        json!({ "parent": parent, "link": parent.is_none() && inbound.link.is_some() })
+    });
+}
+
+#[test]
+fn explanations() {
+    run("explain.json", |input| {
+        let findings = explain(&pairs(&input["carrier"]), &policy(&input["policy"]));
+        let finding = |it: &Finding| {
+            let place =
+                it.position.map_or_else(|| it.header.name().to_owned(), |at| format!("{}[{at}]", it.header.name()));
+            json!([place, it.verdict.as_str(), it.rule.map(Rule::id)])
+        };
+        json!({ "findings": findings.iter().map(finding).collect::<Vec<_>>() })
     });
 }
 
@@ -82,7 +132,7 @@ fn sessions() {
                 Err(_) => json!({ "valid": false }),
             };
         }
-        let mut scope = Scope::EMPTY;
+        let mut scope = SessionScope::EMPTY;
         for step in input["steps"].as_array().unwrap() {
             scope = match step["with_session"].as_array() {
                 Some(both) => scope.with_session(tracer(&both[0]).unwrap(), both[1].as_str().unwrap()).unwrap(),
@@ -109,12 +159,11 @@ fn sessions() {
 #[test]
 fn destinations() {
     run("policy.json", |input| {
+        if let Some(pattern) = input["pattern"].as_str() {
+            return json!({ "valid": Policy::is_pattern(pattern) });
+        }
         let policy = policy(&input["policy"]);
-        let to = input["to"].as_str().unwrap();
-        let allowed = match input["origin"].as_str() {
-            Some(origin) => policy.destination_from_page(to, origin),
-            None => policy.destination(to),
-        };
+        let allowed = allowed(&policy, &input["to"], &input["origin"]);
         json!({ "trace": allowed.trace, "baggage": allowed.baggage })
     });
 }
@@ -201,7 +250,7 @@ fn run(file: &str, of: impl Fn(&Value) -> Value) {
     assert!(failures.is_empty(), "{file}: {} of {}:\n{}", failures.len(), names.len(), failures.join("\n"));
 }
 
-/// A value with its `$text` and `$join` written out.
+/// A value with its `$text`, `$join` and `$list` written out.
 fn expand(value: Value) -> Value {
     match value {
         Value::Array(items) => items.into_iter().map(expand).collect(),
@@ -212,6 +261,9 @@ fn expand(value: Value) -> Value {
             if let Some(parts) = fields.get("$join").and_then(Value::as_array) {
                 let parts = parts.iter().map(|part| expand(part.clone()).as_str().unwrap().to_string());
                 return parts.collect::<String>().into();
+            }
+            if let Some([item, times]) = fields.get("$list").and_then(Value::as_array).map(Vec::as_slice) {
+                return vec![expand(item.clone()); usize::try_from(times.as_u64().unwrap()).unwrap()].into();
             }
             fields.into_iter().map(|(key, value)| (key, expand(value))).collect::<serde_json::Map<_, _>>().into()
         }
@@ -243,11 +295,29 @@ fn policy(value: &Value) -> Policy {
             "accept_project" => policy.accept_project = value.as_bool().unwrap(),
             "max_members" => policy.max_members = usize::try_from(value.as_u64().unwrap()).unwrap(),
             "max_bytes" => policy.max_bytes = usize::try_from(value.as_u64().unwrap()).unwrap(),
+            "baggage_attributes" => policy.baggage_attributes = serde_json::from_value(value.clone()).unwrap(),
             "propagate_to" => policy.propagate_to = serde_json::from_value(value.clone()).unwrap(),
             other => panic!("{other}"),
         }
     }
     policy
+}
+
+/// What may be sent to a destination, if that is known, from a page if there is an origin.
+fn allowed(policy: &Policy, to: &Value, origin: &Value) -> Allowed {
+    match (to.as_str(), origin.as_str()) {
+        (None, _) => Allowed::ALL,
+        (Some(to), Some(origin)) => policy.destination_from_page(to, origin),
+        (Some(to), None) => policy.destination(to),
+    }
+}
+
+/// Writes what was composed, as a binding does.
+fn write(carrier: &mut Pairs, headers: &Headers) {
+    headers.each(|header, value| match value {
+        Some(value) => carrier.set(header.name(), value),
+        None => carrier.unset(header.name()),
+    });
 }
 
 fn tracer(value: &Value) -> Option<TracerId> {

@@ -43,11 +43,12 @@ use crate::baggage::{Baggage, Entry, reconcile};
 use crate::carrier::{Collected, Extractor, Header, Injector, header_of};
 use crate::context::SpanContext;
 use crate::extract::extract_collected;
-use crate::id::TraceFlags;
+use crate::id::{TraceFlags, TraceId};
 use crate::inject::{Outbound, compose, inject};
+use crate::parent::{Current, Parent};
 use crate::policy::{Allowed, Policy};
 use crate::rule::RuleSet;
-use crate::scope::{Scope, TracerId};
+use crate::scope::{SessionScope, TracerId};
 use crate::session::{self, InvalidSession};
 
 mod convert;
@@ -142,18 +143,24 @@ impl TracebatonPropagator {
             carried.hidden = hidden;
             next = next.with_baggage(view);
         }
-        if let Some(span) = inbound.span {
-            let active = cx.span();
-            let current = active.span_context();
-            // A local span that is in the caller's trace already stays the parent: somebody extracted before us.
-            if current.is_valid() && !current.is_remote() && current.trace_id() == span.trace_id.into() {
-                carried.shown = current.trace_state().clone();
-            } else {
-                let remote = OtelSpanContext::from(&span);
-                carried.shown = remote.trace_state().clone();
-                next = next.with_remote_span_context(remote);
+        let active = cx.span();
+        let current = active.span_context();
+        // One that is not valid is none.
+        let place = TraceId::from_bytes(current.trace_id().to_bytes()).filter(|_| current.is_valid());
+        let place = place.map(|trace_id| Current { trace_id, is_remote: current.is_remote() });
+        match Parent::of(&inbound, place) {
+            Parent::Current if inbound.span.is_some() => carried.shown = current.trace_state().clone(),
+            Parent::Current => {}
+            Parent::Caller => {
+                if let Some(remote) = inbound.span.as_ref().map(OtelSpanContext::from) {
+                    carried.shown = remote.trace_state().clone();
+                    next = next.with_remote_span_context(remote);
+                }
             }
-            carried.span = Some(span);
+            Parent::None => next = next.with_remote_span_context(OtelSpanContext::NONE),
+        }
+        if inbound.span.is_some() {
+            carried.span = inbound.span;
         }
         next.with_value(carried)
     }
@@ -166,13 +173,14 @@ impl TracebatonPropagator {
         let came_in = scope.and_then(|scope| scope.baggage(SERVICE, &self.policy));
         let shown = entries(cx.baggage());
         let hidden = came_in.zip(carried).map(|(baggage, carried)| carried.still_hidden(baggage, &shown));
-        let reconciled = came_in.map(|baggage| {
+        // Where no baggage may go, all that came in is what must not stand there.
+        let reconciled = came_in.filter(|_| allowed.baggage).map(|baggage| {
             let hidden = hidden.iter().flatten().map(|(name, value)| Entry { name, value, properties: None });
             reconcile(baggage, shown.iter().copied().chain(hidden))
         });
         let (application, inbound) = match &reconciled {
             Some(both) => (&both.application, Some(&both.inbound)),
-            None => (&shown, None),
+            None => (&shown, came_in),
         };
         send(&Outbound {
             span: span.as_ref(),
@@ -207,7 +215,7 @@ impl fmt::Debug for TracebatonPropagator {
 
 impl TextMapPropagator for TracebatonPropagator {
     fn inject_context(&self, cx: &Context, injector: &mut dyn OtelInjector) {
-        let headers = self.with_outbound(cx, Allowed::ALL, |out| compose(out, &[]));
+        let headers = self.with_outbound(cx, Allowed::ALL, |out| compose(out, &Collected::default()));
         headers.each(|header, value| {
             // Their carriers cannot unset.
             if let Some(value) = value {
@@ -281,7 +289,7 @@ struct Carried {
     /// What their spans showed of that `tracestate`.
     shown: OtelTraceState,
     /// Session, project, link and the baggage byte for byte.
-    scope: Scope,
+    scope: SessionScope,
     /// The names that their baggage had no room for; none as a rule.
     hidden: Option<Arc<BTreeSet<String>>>,
     /// What the last extraction left out.

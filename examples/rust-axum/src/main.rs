@@ -6,7 +6,9 @@
 //! curl -H 'baggage: session_id=demo' http://127.0.0.1:8080/hop
 //! ```
 //!
-//! Spans go to `OTEL_EXPORTER_OTLP_ENDPOINT`, or to `tracebaton view` on this machine.
+//! Spans go to `OTEL_EXPORTER_OTLP_ENDPOINT`, or to `tracebaton view` on this machine, as plain OTLP: `session.id` and
+//! `honeyhive.session_id` are the session as it is on the wire. HoneyHive itself, which wants UUIDs, would be told
+//! `tracebaton::session::honeyhive_session_id` of it as the latter.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +18,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::{Router, extract::State, routing::get};
 use tracebaton::interop::uuid::session_id_v4;
 use tracebaton::otlp::protobuf::put_bytes;
+use tracebaton::record::Recording;
 use tracebaton::routing::{Routing, RoutingValues};
 use tracebaton::settings::{self, Arguments, Settings};
 use tracebaton::span::{Kind, StatusCode as SpanStatus};
@@ -24,6 +27,7 @@ use tracebaton_export::{Config, Destination, Encoding, Exporter, Scope};
 
 struct Service {
     settings: Settings,
+    recording: Recording,
     policy: Policy,
     exporter: Exporter,
     scope: Scope,
@@ -67,12 +71,13 @@ impl Service {
             policy: Policy::default(),
             session: settings.session_id.clone().unwrap_or_else(|| session_id_v4(random().0)),
             downstream: env::var("DOWNSTREAM").ok(),
+            recording: settings.recording(),
             settings,
         })
     }
 
     fn start(&self, name: &'static str, kind: Kind, parent: Option<&SpanContext>) -> SpanRecord {
-        let mut span = SpanRecord::start(name, parent, &self.settings.sampler, random(), now_ns());
+        let mut span = SpanRecord::start(name, parent, &self.recording, random(), now_ns());
         span.kind = kind;
         span
     }
@@ -81,21 +86,21 @@ impl Service {
     fn end(&self, mut span: SpanRecord, session: Option<&str>, project: Option<&str>) {
         span.end(now_ns());
         let source = Some(&*self.settings.source);
+        // Plain OTLP has the session as it is on the wire; only HoneyHive is told a UUID in place of another text.
         let values = RoutingValues { session, otel_session: session, session_name: None, project, source };
-        self.exporter.record(&self.scope, |out| span.encode(out, &self.settings.limits, &Routing::new(&values)));
+        self.exporter.record(&self.scope, |out| span.encode(out, &Routing::new(&values)));
     }
 
     /// Answers a request. Blocking, as the client is.
     fn hop(&self, inbound: &Inbound) -> Result<String, StatusCode> {
-        let limits = &self.settings.limits;
         let session = inbound.session.as_deref().or(Some(&self.session));
         let project = inbound.project.as_deref().or(self.settings.project.as_deref());
         let mut server = self.start("GET /hop", Kind::Server, inbound.span.as_ref());
-        server.set_attribute("http.route", "/hop", limits);
+        server.set_attribute("http.route", "/hop");
         let mut answer = Ok(String::from("the last hop\n"));
         if let Some(url) = &self.downstream {
             let mut client = self.start("GET", Kind::Client, Some(&server.context));
-            client.set_attribute("url.full", url.clone(), limits);
+            client.set_attribute("url.full", url.as_str());
             // Everyone is sent the trace; the session and the caller's baggage go where the policy trusts.
             let out = Outbound {
                 span: Some(&client.context),
@@ -119,7 +124,7 @@ impl Service {
             self.end(client, session, project);
         }
         let status = answer.as_ref().err().map_or(200, |status| status.as_u16().into());
-        server.set_attribute("http.response.status_code", Value::Int(status), limits);
+        server.set_attribute("http.response.status_code", Value::Int(status));
         self.end(server, session, project);
         answer
     }

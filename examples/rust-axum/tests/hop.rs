@@ -162,7 +162,9 @@ fn a_request_goes_on_in_the_callers_trace_and_session() {
     assert!(server.start_time_unix_nano <= client.start_time_unix_nano);
     assert!(client.end_time_unix_nano <= server.end_time_unix_nano);
     for span in &spans {
+        // Plain OTLP: the session as it is on the wire, by both names.
         assert_eq!(text(span, "honeyhive.session_id"), Some("caller 1"));
+        assert_eq!(text(span, "session.id"), Some("caller 1"));
         assert_eq!(text(span, "honeyhive.project"), Some("p"));
         assert_eq!(text(span, "honeyhive.source"), Some("test"));
         assert_eq!(span.trace_state, "v@@x=1 , a=2");
