@@ -3,13 +3,12 @@
 //! Rules, first that applies (ids as in `tests/vectors/event_type.json`):
 //!
 //! * HH-event-type-explicit: `honeyhive_event_type`, if it is text that is not empty; any text passes.
+//! * HH-event-type-no-text: one that is not text, or empty, is dropped and counted, as if it had not been set.
 //! * HH-event-type-gen-ai: `gen_ai.operation.name`, if it is one of the names in the table.
 //! * HH-event-type-openinference: `openinference.span.kind`, if it is one of the kinds in the table.
 //! * HH-event-type-default: `tool`.
 //!
 //! The span's name is never looked at.
-
-use crate::value::Value;
 
 /// The attribute that carries the event type.
 pub const EVENT_TYPE: &str = "honeyhive_event_type";
@@ -50,19 +49,16 @@ pub struct Derivation {
 }
 
 impl Derivation {
-    /// Takes note of an attribute. One that says nothing about the event type costs a comparison of its key's length.
+    /// Takes note of an attribute: its key and, where its value is text, that. One that says nothing about the event
+    /// type costs a comparison of its key's length.
     #[inline]
-    pub fn see(&mut self, key: &str, value: &Value<'_>) {
+    pub fn see(&mut self, key: &str, text: Option<&str>) {
         if (EVENT_TYPE.len()..=SPAN_KIND.len()).contains(&key.len()) {
-            self.consider(key, value);
+            self.consider(key, text.unwrap_or_default());
         }
     }
 
-    fn consider(&mut self, key: &str, value: &Value<'_>) {
-        let text = match value {
-            Value::Str(text) => &**text,
-            _ => "",
-        };
+    fn consider(&mut self, key: &str, text: &str) {
         match key {
             EVENT_TYPE => self.explicit = !text.is_empty(),
             OPERATION_NAME => self.gen_ai = from_operation_name(text),
@@ -106,6 +102,7 @@ fn from_span_kind(kind: &str) -> Option<EventType> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::Value;
     use alloc::string::String;
     use alloc::vec;
 
@@ -114,7 +111,7 @@ mod tests {
         let mut derivation = Derivation::default();
         let mut explicit = String::new();
         for (key, value) in attributes {
-            derivation.see(key, value);
+            derivation.see(key, value.as_str());
             if let (EVENT_TYPE, Value::Str(text)) = (*key, value) {
                 explicit = text.clone().into_owned();
             }

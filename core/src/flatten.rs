@@ -20,17 +20,19 @@
 //!   shortest form that reads back the same (`1.0` for a floating-point one), NaN and the infinities as the texts
 //!   `"NaN"`, `"Infinity"`, `"-Infinity"`, bytes as above, and `"[too deep]"` for a list or map below 64 others.
 //! * Secrets are replaced on the way, in JSON texts too: see [`redact`](crate::redact). The prefix counts as a key.
-//!
-//! A key that comes twice in one map, or two paths that read the same, are emitted twice; the last one counts, as
-//! everywhere with attributes.
+//! * HH-flatten-once: of a key that comes twice in one map, or of paths that read the same, the last value counts, and it
+//!   is emitted where the first would be.
 
+use alloc::borrow::Cow;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::Write as _;
 
-use self::json::{capped, capped_bytes, json_text_in};
+pub(crate) use self::json::capped;
+use self::json::{capped_bytes, json_text_in};
 use crate::limits::Limits;
 use crate::redact::{REDACTED, Redaction, Scope};
-use crate::value::Value;
+use crate::value::{Value, each_once, may_repeat};
 
 mod json;
 pub use self::json::json_text;
@@ -119,9 +121,33 @@ impl Default for Options {
 /// assert_eq!(keys, ["honeyhive_inputs.question", "honeyhive_inputs.scores.0", "honeyhive_inputs.scores.1"]);
 /// ```
 pub fn flatten<'v>(prefix: &str, value: &'v Value<'_>, options: &Options, emit: &mut dyn FnMut(&str, Value<'v>)) {
+    if paths_differ(value, options.depth) {
+        return walk(prefix, value, options, emit);
+    }
+    let mut found: Vec<(Cow<'v, str>, Value<'v>)> = Vec::new();
+    walk(prefix, value, options, &mut |key, value| found.push((Cow::Owned(String::from(key)), value)));
+    each_once(&found, |key, value| emit(key, value.clone()));
+}
+
+fn walk<'v>(prefix: &str, value: &'v Value<'_>, options: &Options, emit: &mut dyn FnMut(&str, Value<'v>)) {
     let scope = options.redaction.enter(Scope::Open, prefix);
     let mut walk = Walk { path: String::from(prefix), options, emit };
     walk.fit(value, Place { scope, depth: options.depth }, options.leaves.max(1));
+}
+
+/// Whether no two leaves can have the same path: keys within a map differ, and none looks like a path itself, or leaves
+/// no trace in one (HH-flatten-once).
+fn paths_differ(value: &Value<'_>, depth: usize) -> bool {
+    let deeper = depth.saturating_sub(1);
+    match value {
+        Value::Array(_) | Value::Map(_) if depth == 0 => true,
+        Value::Array(items) => items.iter().all(|item| paths_differ(item, deeper)),
+        Value::Map(entries) => {
+            let plain = |key: &str| !key.is_empty() && !key.contains('.');
+            entries.iter().all(|(key, value)| plain(key) && paths_differ(value, deeper)) && !may_repeat(entries)
+        }
+        _ => true,
+    }
 }
 
 /// Where a node stands.
@@ -250,9 +276,8 @@ fn count(value: &Value<'_>, depth: usize, most: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::borrow::{Cow, ToOwned as _};
+    use alloc::borrow::ToOwned as _;
     use alloc::vec;
-    use alloc::vec::Vec;
 
     fn map<'a>(entries: Vec<(&'a str, Value<'a>)>) -> Value<'a> {
         Value::Map(entries.into_iter().map(|(key, value)| (Cow::Borrowed(key), value)).collect())
@@ -316,6 +341,28 @@ mod tests {
         check(&5.into(), &Options::default(), &[("p", 5.into())]);
         let attributes = attributes("", &value, &Options::default());
         assert_eq!(attributes[4].0, "l.0");
+    }
+
+    #[test]
+    fn of_paths_that_read_the_same_the_last_value_counts() {
+        for (value, expected) in [
+            // In a map that is not sorted, and with an index.
+            (
+                map(vec![("a.b", 1.into()), ("c", 2.into()), ("a", map(vec![("b", 3.into())]))]),
+                vec![("p.a.b", 3.into()), ("p.c", 2.into())],
+            ),
+            (map(vec![("a.1", 1.into()), ("a", vec![2, 3].into())]), vec![("p.a.1", 3.into()), ("p.a.0", 2.into())]),
+            (
+                map(vec![("a", 1.into()), ("b", 2.into()), ("a", "x".into())]),
+                vec![("p.a", "x".into()), ("p.b", 2.into())],
+            ),
+            // One that is empty in the end does not take back what was there.
+            (map(vec![("a", 1.into()), ("a", Value::Null)]), vec![("p.a", 1.into())]),
+        ] {
+            check(&value, &Options::default(), &expected);
+        }
+        let value = map(vec![("", map(vec![("x", 1.into())])), ("x", 2.into())]);
+        assert_eq!(attributes("", &value, &Options::default()), [("x".to_owned(), 2.into())]);
     }
 
     #[test]
@@ -553,11 +600,5 @@ mod tests {
         // JSON texts know what stands above them.
         let value = vec!["a", "b"].into();
         assert_eq!(attributes("x.secret", &value, &leaves(1))[0].1, r#"["[redacted]","[redacted]"]"#.into());
-    }
-
-    #[test]
-    fn keys_that_repeat_are_emitted_in_order() {
-        let value = map(vec![("a", 1.into()), ("a", 2.into())]);
-        check(&value, &Options::default(), &[("p.a", 1.into()), ("p.a", 2.into())]);
     }
 }

@@ -1,56 +1,54 @@
-//! A span that is being recorded, in owned data: for programs in Rust. Bindings keep a span's fields where their
-//! language is fast and write them with a [`SpanWriter`] of their own.
+//! A span that is being recorded: for programs in Rust. Attributes, events and links are encoded as they are set, so that
+//! nothing but a copy is left to do at the end. Bindings keep a span's fields where their language is fast and write them
+//! with a [`SpanWriter`] of their own.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::context::SpanContext;
-use crate::event_type::EVENT_TYPE;
-use crate::id::{SpanId, TraceFlags, TraceId};
+use crate::event_type::{Derivation, EVENT_TYPE};
+use crate::id::{SpanId, TraceId};
+use crate::keyed::Index;
 use crate::limits::Limits;
+use crate::otlp::reader;
 use crate::routing::{Routing, RoutingKey};
-use crate::sampler::Sampler;
-use crate::span::{Attributes, Kind, LinkHead, SpanHead, SpanWriter, StatusCode};
-use crate::value::Value;
+use crate::sampler::{Sampler, flags_of_new_span};
+use crate::span::{Exception, Kind, LinkHead, SPAN_ATTRIBUTES, SpanHead, SpanWriter, StatusCode, put_event, put_link};
+use crate::value::{Value, ValueRef};
 
-/// Attributes in the order in which they were first set.
-pub type AttributeList = Vec<(Cow<'static, str>, Value<'static>)>;
-
-/// What happened at an instant of a span.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    /// When, in nanoseconds since 1970.
-    pub time_ns: u64,
-    /// What it is called.
-    pub name: String,
-    /// What belongs to it.
-    pub attributes: AttributeList,
+/// How the spans of a tracer are recorded.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Recording {
+    /// Which of them are.
+    pub sampler: Sampler,
+    /// How much each may hold.
+    pub limits: Limits,
+    /// Whether new traces say that their ids are random (rule TP10), which is for whoever makes the ids to know. It
+    /// changes nothing where a trace goes on: a caller's flag is passed on in any case.
+    pub random_flag: bool,
 }
 
-/// Another span that a span has to do with.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Link {
-    /// Its context.
-    pub context: SpanContext,
-    /// What belongs to the link.
-    pub attributes: AttributeList,
+impl Default for Recording {
+    /// The default sampler and limits; ids are random.
+    fn default() -> Self {
+        Self { sampler: Sampler::default(), limits: Limits::default(), random_flag: true }
+    }
 }
 
 /// A span from its start to its end.
 ///
 /// ```
-/// use tracebaton::record::SpanRecord;
+/// use tracebaton::record::{Recording, SpanRecord};
 /// use tracebaton::routing::Routing;
-/// use tracebaton::sampler::Sampler;
-/// use tracebaton::limits::Limits;
 ///
 /// // Random bytes and times are the caller's: core has neither.
-/// let mut span = SpanRecord::start("answer", None, &Sampler::default(), ([7; 16], [9; 8]), 1_000);
-/// span.set_attribute("app.count", 3_i64, &Limits::default());
+/// let mut span = SpanRecord::start("answer", None, &Recording::default(), ([7; 16], [9; 8]), 1_000);
+/// span.set_attribute("app.count", 3);
+/// span.add_event(1_500, "retry", [("app.reason", "timeout".into())]);
 /// span.end(2_000);
 /// let mut batch = Vec::new();
-/// span.encode(&mut batch, &Limits::default(), &Routing::default());
+/// span.encode(&mut batch, &Routing::default());
 /// assert_eq!(batch[0], 0x12); // an entry of ScopeSpans.spans
 /// ```
 #[derive(Clone, Debug)]
@@ -67,11 +65,19 @@ pub struct SpanRecord {
     pub kind: Kind,
     /// When it began, in nanoseconds since 1970.
     pub start_ns: u64,
-    attributes: AttributeList,
+    limits: Limits,
+    /// Fields of `Span`, as are `events` and `links`.
+    attributes: Vec<u8>,
+    index: Index,
     /// The attributes that count towards the limit.
     counted: usize,
-    events: Vec<Event>,
-    links: Vec<Link>,
+    /// Bit by [`RoutingKey`]: those among the attributes.
+    overridden: u8,
+    event_type: Derivation,
+    events: Vec<u8>,
+    links: Vec<u8>,
+    event_count: usize,
+    link_count: usize,
     status: StatusCode,
     description: String,
     end_ns: Option<u64>,
@@ -84,21 +90,19 @@ pub struct SpanRecord {
 impl SpanRecord {
     /// Starts a span below `parent`, or a new trace. `random` are 24 random bytes: the trace id is made of the first
     /// 16 of them where there is no parent. `start_ns` is in nanoseconds since 1970.
-    ///
-    /// The random flag is set for new traces (rule TP10) and stays a caller's where a trace goes on.
     pub fn start(
         name: impl Into<Cow<'static, str>>,
         parent: Option<&SpanContext>,
-        sampler: &Sampler,
+        recording: &Recording,
         random: ([u8; 16], [u8; 8]),
         start_ns: u64,
     ) -> Self {
         let trace_id = parent.map_or_else(|| TraceId::random(random.0), |parent| parent.trace_id);
-        let sampled = sampler.decide(trace_id, parent.map(|it| (it.flags, it.is_remote))).is_sampled();
+        let sampled = recording.sampler.decide(trace_id, parent.map(|it| (it.flags, it.is_remote))).is_sampled();
         let context = SpanContext {
             trace_id,
             span_id: SpanId::random(random.1),
-            flags: parent.map_or(TraceFlags::RANDOM, |parent| parent.flags).with_sampled(sampled),
+            flags: flags_of_new_span(parent.map(|parent| parent.flags), recording.random_flag, sampled),
             trace_state: parent.map(|parent| parent.trace_state.clone()).unwrap_or_default(),
             is_remote: false,
         };
@@ -109,10 +113,16 @@ impl SpanRecord {
             name: name.into(),
             kind: Kind::Internal,
             start_ns,
+            limits: recording.limits,
             attributes: Vec::new(),
+            index: Index::default(),
             counted: 0,
+            overridden: 0,
+            event_type: Derivation::default(),
             events: Vec::new(),
             links: Vec::new(),
+            event_count: 0,
+            link_count: 0,
             status: StatusCode::Unset,
             description: String::new(),
             end_ns: None,
@@ -128,56 +138,116 @@ impl SpanRecord {
         self.sampled && self.end_ns.is_none()
     }
 
-    /// Sets an attribute; one of the same key is replaced. Beyond the limit it is dropped and counted.
-    pub fn set_attribute(
+    /// Sets an attribute; one of the same key is replaced, and stays where it is. Dropped and counted are those beyond
+    /// the limit, with an empty key, which OpenTelemetry does not allow, and an event type that is not text, or empty:
+    /// it takes back one that was set before.
+    #[inline]
+    pub fn set_attribute<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) {
+        if !self.is_recording() {
+            return;
+        }
+        let value = value.into();
+        let plain = match value {
+            Value::Bool(value) => ValueRef::Bool(value),
+            Value::Int(value) => ValueRef::Int(value),
+            Value::Double(value) => ValueRef::Double(value),
+            Value::Str(Cow::Borrowed(text)) => ValueRef::Str(text),
+            _ => return self.set(key, &(&value).into()),
+        };
+        // These own nothing. To look whether they do would cost as much as to hash the key.
+        core::mem::forget(value);
+        self.set(key, &plain);
+    }
+
+    fn set(&mut self, key: &str, value: &ValueRef<'_>) {
+        let place = self.index.find(&self.attributes, key);
+        let routing = RoutingKey::of(key);
+        let is_event_type = key == EVENT_TYPE;
+        // Rule HH-event-type-no-text.
+        if is_event_type && value.as_str().is_none_or(str::is_empty) {
+            self.event_type.see(key, value.as_str());
+            self.index.remove(&mut self.attributes, place);
+            return self.drop_attribute();
+        }
+        // Rule SPAN-limits.
+        let counts = routing.is_none() && !is_event_type && !place.is_taken();
+        if key.is_empty() || (counts && self.counted >= self.limits.attributes) {
+            return self.drop_attribute();
+        }
+        if self.attributes.capacity() == 0 {
+            // Most spans then grow no more.
+            self.attributes = Vec::with_capacity(512);
+        }
+        if !self.index.put(&mut self.attributes, SPAN_ATTRIBUTES, place, key, value, &self.limits) {
+            return self.drop_attribute();
+        }
+        self.event_type.see(key, value.as_str());
+        self.counted = self.counted.saturating_add(usize::from(counts));
+        if let Some(routing) = routing {
+            self.overridden |= routing.bit();
+        }
+    }
+
+    #[cold]
+    fn drop_attribute(&mut self) {
+        self.dropped_attributes = self.dropped_attributes.saturating_add(1);
+    }
+
+    /// Adds an event. `time_ns` is in nanoseconds since 1970. Beyond the limit it is dropped and counted. Of attributes
+    /// with one key the last value counts.
+    pub fn add_event<'v>(
         &mut self,
-        key: impl Into<Cow<'static, str>>,
-        value: impl Into<Value<'static>>,
-        limits: &Limits,
+        time_ns: u64,
+        name: &str,
+        attributes: impl IntoIterator<Item = (&'v str, Value<'v>)>,
     ) {
         if !self.is_recording() {
             return;
         }
-        let key = key.into();
-        // Routing attributes and the event type are not subject to the limit, as when the span is written.
-        let counts = RoutingKey::of(&key).is_none() && key != EVENT_TYPE;
-        if let Some((_, old)) = self.attributes.iter_mut().find(|(known, _)| known.len() == key.len() && *known == key)
-        {
-            *old = value.into();
-        } else if key.is_empty() || (counts && self.counted >= limits.attributes) {
-            self.dropped_attributes = self.dropped_attributes.saturating_add(1);
-        } else {
-            if self.attributes.capacity() == 0 {
-                // Most spans then grow no more.
-                self.attributes.reserve(16);
-            }
-            self.counted = self.counted.saturating_add(usize::from(counts));
-            self.attributes.push((key, value.into()));
-        }
-    }
-
-    /// Adds an event. Beyond the limit it is dropped and counted.
-    pub fn add_event(&mut self, event: Event, limits: &Limits) {
-        if !self.is_recording() {
-            return;
-        }
-        if self.events.len() < limits.events {
-            self.events.push(event);
-        } else {
+        if self.event_count >= self.limits.events {
             self.dropped_events = self.dropped_events.saturating_add(1);
+            return;
         }
+        self.event_count = self.event_count.saturating_add(1);
+        let limits = &self.limits;
+        put_event(&mut self.events, time_ns, name, |out, field| {
+            put_all(out, field, attributes, limits.attributes_per_event, limits)
+        });
     }
 
-    /// Adds a link. Beyond the limit it is dropped and counted.
-    pub fn add_link(&mut self, link: Link, limits: &Limits) {
+    /// Adds an event that describes an exception or error, as OpenTelemetry's semantic conventions for exceptions have
+    /// it. Further attributes come after it; the status stays as it is.
+    pub fn record_exception<'v>(
+        &mut self,
+        time_ns: u64,
+        exception: &Exception<'v>,
+        attributes: impl IntoIterator<Item = (&'v str, Value<'v>)>,
+    ) {
+        self.add_event(time_ns, Exception::EVENT, exception.attributes().chain(attributes));
+    }
+
+    /// Adds a link to another span. Beyond the limit it is dropped and counted. Of attributes with one key the last
+    /// value counts.
+    pub fn add_link<'v>(&mut self, context: &SpanContext, attributes: impl IntoIterator<Item = (&'v str, Value<'v>)>) {
         if !self.is_recording() {
             return;
         }
-        if self.links.len() < limits.links {
-            self.links.push(link);
-        } else {
+        if self.link_count >= self.limits.links {
             self.dropped_links = self.dropped_links.saturating_add(1);
+            return;
         }
+        self.link_count = self.link_count.saturating_add(1);
+        let head = LinkHead {
+            trace_id: context.trace_id.to_bytes(),
+            span_id: context.span_id.to_bytes(),
+            flags: context.flags,
+            is_remote: context.is_remote,
+            trace_state: context.trace_state.as_str(),
+        };
+        let limits = &self.limits;
+        put_link(&mut self.links, &head, |out, field| {
+            put_all(out, field, attributes, limits.attributes_per_link, limits)
+        });
     }
 
     /// Sets the status: see [`StatusCode::gives_way_to`]. A description goes with an error only.
@@ -193,13 +263,17 @@ impl SpanRecord {
         self.end_ns.get_or_insert(end_ns.max(self.start_ns));
     }
 
-    /// The attributes so far.
-    pub fn attributes(&self) -> &[(Cow<'static, str>, Value<'static>)] {
-        &self.attributes
+    /// The attributes so far, as they will be sent: texts that were too long are cut.
+    pub fn attributes(&self) -> impl Iterator<Item = (Cow<'_, str>, Value<'_>)> {
+        // They were encoded here: nothing is malformed.
+        reader::Attributes::of(&self.attributes, SPAN_ATTRIBUTES).filter_map(|entry| {
+            let (key, value) = entry.ok()?;
+            Some((key.to_str(), value.into_value().ok()?))
+        })
     }
 
     /// Appends the span as an entry of `ScopeSpans.spans`; one that is not sampled, or has not ended, appends nothing.
-    pub fn encode(&self, out: &mut Vec<u8>, limits: &Limits, routing: &Routing) {
+    pub fn encode(&self, out: &mut Vec<u8>, routing: &Routing) {
         let (true, Some(end_ns)) = (self.sampled, self.end_ns) else { return };
         let head = SpanHead {
             trace_id: self.context.trace_id,
@@ -213,115 +287,182 @@ impl SpanRecord {
             start_ns: self.start_ns,
             end_ns,
         };
-        let mut writer = SpanWriter::begin(out, &head, limits);
-        for (key, value) in &self.attributes {
-            writer.attribute(key, value);
-        }
-        for event in &self.events {
-            writer.event(event.time_ns, &event.name, |out| put_all(out, &event.attributes));
-        }
-        for link in &self.links {
-            let head = LinkHead {
-                trace_id: link.context.trace_id.to_bytes(),
-                span_id: link.context.span_id.to_bytes(),
-                flags: link.context.flags,
-                is_remote: link.context.is_remote,
-                trace_state: link.context.trace_state.as_str(),
-            };
-            writer.link(&head, |out| put_all(out, &link.attributes));
-        }
+        let mut writer = SpanWriter::begin(out, &head, &self.limits);
+        writer.encoded(&[&self.attributes, &self.events, &self.links], self.overridden, self.event_type);
         writer.count_dropped(self.dropped_attributes, self.dropped_events, self.dropped_links);
         writer.finish(self.status, &self.description, routing);
     }
 }
 
-fn put_all(out: &mut Attributes<'_>, attributes: &[(Cow<'static, str>, Value<'static>)]) {
+/// Writes the attributes of an event or link, each key once; returns how many it dropped.
+fn put_all<'v>(
+    out: &mut Vec<u8>,
+    field: u32,
+    attributes: impl IntoIterator<Item = (&'v str, Value<'v>)>,
+    room: usize,
+    limits: &Limits,
+) -> u32 {
+    let mut index = Index::at(out.len());
+    let mut dropped = 0_u32;
     for (key, value) in attributes {
-        out.put(key, value);
+        let place = index.find(out, key);
+        let there = !key.is_empty()
+            && (place.is_taken() || index.len() < room)
+            && index.put(out, field, place, key, &(&value).into(), limits);
+        dropped = dropped.saturating_add(u32::from(!there));
     }
+    dropped
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::reader::SpanView;
+    use crate::otlp::reader::{SpanView, ValueView};
     use crate::policy::Policy;
 
-    fn start(parent: Option<&SpanContext>) -> SpanRecord {
-        SpanRecord::start("s", parent, &Sampler::default(), ([1; 16], [2; 8]), 10)
+    fn start_within(parent: Option<&SpanContext>, limits: Limits) -> SpanRecord {
+        let recording = Recording { limits, ..Recording::default() };
+        SpanRecord::start("s", parent, &recording, ([1; 16], [2; 8]), 10)
     }
 
-    fn encoded(span: &SpanRecord, limits: &Limits) -> Vec<u8> {
+    fn start(parent: Option<&SpanContext>) -> SpanRecord {
+        start_within(parent, Limits::default())
+    }
+
+    fn caller(flags: &str) -> SpanContext {
+        let text = std::format!("00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-{flags}");
+        let caller = [("traceparent", text.as_str()), ("tracestate", "a=b")];
+        crate::extract(&caller, &Policy::default()).span.unwrap()
+    }
+
+    fn encoded(span: &SpanRecord) -> Vec<u8> {
         let mut out = Vec::new();
-        span.encode(&mut out, limits, &Routing::default());
+        span.encode(&mut out, &Routing::default());
         // Tag and a length of up to two bytes.
         let skip = if out.get(1).is_some_and(|byte| *byte & 0x80 != 0) { 3 } else { 2 };
         out.split_off(skip)
     }
 
+    fn kept(span: &SpanRecord) -> Vec<(String, Value<'_>)> {
+        span.attributes().map(|(key, value)| (key.into_owned(), value)).collect()
+    }
+
     #[test]
     fn a_child_goes_on_in_the_callers_trace() {
-        let caller =
-            [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"), ("tracestate", "a=b")];
-        let parent = crate::extract(&caller, &Policy::default()).span.unwrap();
+        let parent = caller("01");
         let span = start(Some(&parent));
         assert_eq!(span.context.trace_id, parent.trace_id);
         assert_eq!((span.parent, span.parent_is_remote), (Some(parent.span_id), true));
-        // The caller did not say that its ids are random (rule TP10).
-        assert_eq!(span.context.flags.bits(), 1);
         assert_eq!(span.context.trace_state.as_str(), "a=b");
-        assert_eq!(start(None).context.flags.bits(), 3);
+        assert!(!start(Some(&span.context)).parent_is_remote);
+    }
+
+    #[test]
+    fn only_new_traces_ask_whether_ids_are_random() {
+        for random_flag in [false, true] {
+            let recording = Recording { random_flag, ..Recording::default() };
+            let flags = |parent: Option<&SpanContext>| {
+                SpanRecord::start("s", parent, &recording, ([1; 16], [2; 8]), 10).context.flags.bits()
+            };
+            assert_eq!(flags(None), if random_flag { 3 } else { 1 });
+            // What the caller says, or does not say, of its ids is passed on (rule TP10).
+            assert_eq!((flags(Some(&caller("01"))), flags(Some(&caller("03")))), (1, 3));
+        }
     }
 
     #[test]
     fn what_is_not_sampled_takes_and_writes_nothing() {
-        let caller = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-00")];
-        let parent = crate::extract(&caller, &Policy::default()).span.unwrap();
-        let mut span = start(Some(&parent));
-        span.set_attribute("k", true, &Limits::default());
+        let mut span = start(Some(&caller("00")));
+        span.set_attribute("k", true);
+        span.add_event(11, "e", []);
+        span.add_link(&caller("01"), []);
         span.end(20);
         let mut out = Vec::new();
-        span.encode(&mut out, &Limits::default(), &Routing::default());
-        assert!(span.attributes().is_empty() && out.is_empty() && !span.is_recording());
+        span.encode(&mut out, &Routing::default());
+        assert!(kept(&span).is_empty() && out.is_empty() && !span.is_recording());
     }
 
     #[test]
     fn limits_count_what_they_leave_out() {
-        let limits = Limits { attributes: 2, events: 1, links: 0, ..Limits::default() };
-        let mut span = start(None);
-        for (key, value) in [("a", 1_i64), ("b", 2), ("c", 3), ("a", 4), ("honeyhive.session_id", 5)] {
-            span.set_attribute(key, value, &limits);
+        let limits = Limits { attributes: 2, events: 1, links: 1, ..Limits::default() };
+        let mut span = start_within(None, limits);
+        for (key, value) in [("a", 1), ("b", 2), ("c", 3), ("a", 4), ("honeyhive.session_id", 5)] {
+            span.set_attribute(key, value);
         }
         for name in ["first", "second"] {
-            let attributes = Vec::from([(Cow::from("k"), Value::from(true))]);
-            span.add_event(Event { time_ns: 11, name: String::from(name), attributes }, &limits);
+            span.add_event(11, name, [("k", true.into())]);
+            span.add_link(&caller("01"), []);
         }
-        span.add_link(Link { context: span.context.clone(), attributes: Vec::new() }, &limits);
         span.end(5);
         span.end(50);
-        span.set_attribute("late", true, &limits);
-        assert_eq!(span.attributes().len(), 3);
-        assert_eq!(span.attributes()[0], (Cow::from("a"), Value::Int(4)));
-        let bytes = encoded(&span, &limits);
+        span.set_attribute("late", true);
+        assert_eq!(kept(&span).len(), 3);
+        assert_eq!(kept(&span)[0], ("a".into(), 4.into()));
+        let bytes = encoded(&span);
         let view = SpanView::parse(&bytes).unwrap();
         assert_eq!((view.start_ns, view.end_ns), (10, 10));
         assert_eq!((view.dropped_attributes, view.dropped_events, view.dropped_links), (1, 1, 1));
-        assert_eq!(view.events().count(), 1);
+        assert_eq!((view.events().count(), view.links().count()), (1, 1));
     }
 
     #[test]
     fn what_routes_a_span_takes_no_place() {
-        let limits = Limits { attributes: 2, ..Limits::default() };
-        let mut span = start(None);
+        let mut span = start_within(None, Limits { attributes: 2, ..Limits::default() });
         for key in ["", "honeyhive.session_id", "honeyhive_event_type", "a", "b", "c"] {
-            span.set_attribute(key, "v", &limits);
+            span.set_attribute(key, "v");
         }
-        let kept: Vec<_> = span.attributes().iter().map(|(key, _)| &**key).collect();
+        let kept: Vec<_> = kept(&span).into_iter().map(|(key, _)| key).collect();
         assert_eq!(kept, ["honeyhive.session_id", "honeyhive_event_type", "a", "b"]);
         span.end(20);
-        let bytes = encoded(&span, &limits);
+        let bytes = encoded(&span);
         let view = SpanView::parse(&bytes).unwrap();
         assert_eq!((view.attributes().count(), view.dropped_attributes), (4, 2));
+    }
+
+    #[test]
+    fn a_value_of_any_length_takes_the_place_of_the_one_before() {
+        let long = "x".repeat(300);
+        let mut span = start(None);
+        for key in ["a", "b", "c"] {
+            span.set_attribute(key, "old");
+        }
+        for (key, value) in [("b", "new"), ("a", &long), ("c", ""), ("b", "longer"), ("a", "1"), ("c", &long)] {
+            span.set_attribute(key, value);
+        }
+        let expected = [("a", "1"), ("b", "longer"), ("c", &*long)].map(|(key, value)| (key.into(), value.into()));
+        assert_eq!(kept(&span), expected);
+    }
+
+    #[test]
+    fn many_attributes_stay_apart() {
+        let mut span = start_within(None, Limits::honeyhive());
+        for value in 0..3_i64 {
+            for key in 0..1_100 {
+                span.set_attribute(&std::format!("app.attribute.{key}"), value * key);
+            }
+        }
+        let expected: Vec<_> =
+            (0..1_024).map(|key| (std::format!("app.attribute.{key}"), Value::Int(2 * key))).collect();
+        assert_eq!(kept(&span), expected);
+        assert_eq!(span.dropped_attributes, 3 * 76);
+    }
+
+    #[test]
+    fn an_event_type_that_is_no_text_takes_back_what_was_set() {
+        let mut span = start(None);
+        span.set_attribute("a", 1);
+        span.set_attribute(EVENT_TYPE, "model");
+        span.set_attribute("b", 2);
+        span.set_attribute(EVENT_TYPE, 5);
+        span.set_attribute("b", "longer");
+        assert_eq!(kept(&span), [("a".into(), 1.into()), ("b".into(), "longer".into())]);
+        span.end(20);
+        let bytes = encoded(&span);
+        let view = SpanView::parse(&bytes).unwrap();
+        assert_eq!(view.dropped_attributes, 1);
+        let last = view.attributes().last().unwrap().unwrap();
+        assert_eq!(last.0.to_str(), EVENT_TYPE);
+        assert!(matches!(last.1, ValueView::Str(text) if text.to_str() == "tool"));
     }
 
     #[test]
@@ -332,6 +473,31 @@ mod tests {
         assert_eq!((span.status, span.description.as_str()), (StatusCode::Error, "broken"));
         span.set_status(StatusCode::Ok, "fine");
         span.set_status(StatusCode::Error, "too late");
+        span.set_status(StatusCode::Unset, "");
         assert_eq!((span.status, span.description.as_str()), (StatusCode::Ok, ""));
+        span.end(20);
+        let bytes = encoded(&span);
+        let status = SpanView::parse(&bytes).unwrap().status.unwrap();
+        assert_eq!((status.code, status.message.is_empty()), (1, true));
+    }
+
+    #[test]
+    fn an_exception_is_an_event() {
+        let mut span = start(None);
+        let exception = Exception { kind: "io::Error", message: "gone", stacktrace: "" };
+        span.record_exception(11, &exception, [("exception.message", "redacted".into())]);
+        span.end(20);
+        let bytes = encoded(&span);
+        let view = SpanView::parse(&bytes).unwrap();
+        let event = view.events().next().unwrap().unwrap();
+        assert_eq!((event.name.to_str().as_ref(), event.time_ns), ("exception", 11));
+        let attributes: Vec<_> = event
+            .attributes()
+            .map(|entry| entry.map(|(key, value)| (key.to_str(), value.into_value().unwrap())).unwrap())
+            .collect();
+        assert_eq!(
+            attributes,
+            [("exception.type".into(), "io::Error".into()), ("exception.message".into(), Value::from("redacted"))]
+        );
     }
 }

@@ -1,5 +1,12 @@
 //! Which spans are recorded: the built-in samplers of the OpenTelemetry trace SDK specification, and their names in
 //! `OTEL_TRACES_SAMPLER`.
+//!
+//! Rules (ids as in `tests/vectors/sampler.json`):
+//!
+//! * SAMPLER-always: `always_on` and `always_off` decide alike for every span.
+//! * SAMPLER-ratio: a ratio compares the lower 8 bytes of the trace id with its share of 2^64.
+//! * SAMPLER-parent: a parent's decision holds; another sampler decides where there is no parent.
+//! * TP10: what a new span's context says of whether ids are random: see [`flags_of_new_span`].
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -100,6 +107,11 @@ impl Sampler {
     /// Reads what `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` hold (OpenTelemetry specification, "General SDK
     /// Configuration"): names in any case, an empty name the default sampler, no argument or an empty one a ratio of 1.
     /// Samplers without a ratio ignore the argument.
+    ///
+    /// # Errors
+    ///
+    /// [`SamplerError::UnknownName`] if the name is none of these, [`SamplerError::BadRatio`] if the sampler has a ratio
+    /// and the argument is not a number from 0 to 1.
     pub fn parse(name: &str, arg: Option<&str>) -> Result<Self, SamplerError> {
         let name = name.trim();
         if name.is_empty() {
@@ -126,8 +138,9 @@ impl Sampler {
     /// Decides about a span that begins in the trace `trace_id`. `parent` has the trace flags of the parent's context
     /// and whether that is in another process; `None` for a root.
     ///
-    /// A ratio compares the lower 8 bytes of the trace id, as a big-endian number, with that share of 2^64, as the SDKs
-    /// for Python, Go and Rust do.
+    /// SAMPLER-ratio: a ratio compares the lower 8 bytes of the trace id, as a big-endian number, with that share of 2^64, rounded. The
+    /// specification leaves the algorithm open; this is the one of OpenTelemetry's SDK for Python, bit by bit, and but for
+    /// one id in 2^63 that of those for Rust and Go, which round down.
     pub fn decide(&self, trace_id: TraceId, parent: Option<(TraceFlags, bool)>) -> Decision {
         match self {
             Self::AlwaysOn => Decision::RecordAndSample,
@@ -147,13 +160,29 @@ impl Sampler {
     }
 }
 
+/// The trace flags of a new span's context: those of its parent, whose random flag is passed on as it came, or those of
+/// a new trace, which `random_flag` says to have random ids (rule TP10); and whether the span is sampled.
+pub const fn flags_of_new_span(parent: Option<TraceFlags>, random_flag: bool, sampled: bool) -> TraceFlags {
+    let flags = match parent {
+        Some(flags) => flags,
+        None if random_flag => TraceFlags::RANDOM,
+        None => TraceFlags::from_bits(0),
+    };
+    flags.with_sampled(sampled)
+}
+
 /// Ratios outside of 0 to 1 count as the nearer of the two, NaN as 0.
 fn is_within(ratio: f64, trace_id: TraceId) -> bool {
     /// 2^64.
     const IDS: f64 = 18_446_744_073_709_551_616.0;
     let low = trace_id.to_bytes().last_chunk().map_or(0, |low| u64::from_be_bytes(*low));
     // The product is exact, and the cast to an integer saturates: 1 has no bound below 2^64.
-    ratio >= 1.0 || low < (ratio * IDS) as u64
+    let share = ratio * IDS;
+    let whole = share as u64;
+    // Where there is a fraction the number is below 2^53, and this is exact, too. A half goes to the even neighbour.
+    let fraction = share - whole as f64;
+    let up = fraction > 0.5 || (fraction == 0.5 && whole % 2 == 1);
+    ratio >= 1.0 || low < whole.saturating_add(u64::from(up))
 }
 
 fn parse_ratio(arg: Option<&str>) -> Result<f64, SamplerError> {
@@ -177,13 +206,19 @@ mod tests {
 
     #[test]
     fn a_ratio_is_a_bound_for_the_lower_bytes() {
-        // The bounds are those of opentelemetry-python: round(ratio * 2^64).
+        // As Python has it: round(ratio * 2**64).
         for (ratio, bound) in [
             (0.5, 1_u64 << 63),
             (0.25, 1 << 62),
             (0.1, 1_844_674_407_370_955_264),
             (2.0 / 3.0, 12_297_829_382_473_033_728),
             (1.0 / 65_536.0, 1 << 48),
+            // 1,844,674,407,370,955.25 and 553,402,322,211,286.5625.
+            (1e-4, 1_844_674_407_370_955),
+            (3e-5, 553_402_322_211_287),
+            // Halves: 1.5 and 2.5 of 2^64.
+            (1.5 / 18_446_744_073_709_551_616.0, 2),
+            (2.5 / 18_446_744_073_709_551_616.0, 2),
         ] {
             let sampler = Sampler::TraceIdRatio(ratio);
             assert_eq!(sampler.decide(with_low_bytes(0), None), Decision::RecordAndSample, "{ratio}");

@@ -2,19 +2,30 @@
 //!
 //! A [`SpanWriter`] is begun with the span's head, given attributes, events and links as they come, and finished with
 //! what the writer itself adds: the routing attributes, the derived event type, the status and the dropped counts.
+//!
+//! Rules (ids as in `tests/vectors/span.json`):
+//!
+//! * SPAN-flags: bits 0 to 7 of OTLP's flags are the trace flags, bit 8 is always set, bit 9 where the parent, or the
+//!   linked context, is remote.
+//! * SPAN-status: `Ok` is final, `Error` above `Unset`; a description goes with an error only.
+//! * SPAN-limits: what is beyond a limit is dropped and counted; what routes a span to its session, and the event type,
+//!   take no place.
+//! * SPAN-once: in a collection and in a map each key is sent once, with its last value, where it was first set: by
+//!   [`SpanRecord`](crate::record::SpanRecord) and [`flatten`](crate::flatten::flatten). A writer's callers see to it
+//!   themselves for attributes, as their dictionaries do; in maps the writer does.
 
 use alloc::vec::Vec;
 
-use crate::event_type::{Derivation, EVENT_TYPE};
+use crate::event_type::{Derivation, EVENT_TYPE, EventType};
 use crate::flatten::json_text;
 use crate::id::{SpanId, TraceFlags, TraceId};
 use crate::limits::{Limits, truncate_characters};
 use crate::otlp::protobuf::{
-    FIXED64, LEN, Open, VARINT, close, message, open, put_bytes, put_bytes_always, put_double_always, put_fixed32,
-    put_fixed64, put_uint, put_uint_always, put_varint, varint_len,
+    FIXED32, FIXED64, LEN, Open, VARINT, close, message, open_long, put_bytes, put_bytes_always, put_double_always,
+    put_fixed32, put_fixed64, put_packed, put_uint, put_uint_always,
 };
 use crate::routing::{Routing, RoutingKey};
-use crate::value::Value;
+use crate::value::{Value, ValueRef, each_once};
 
 /// What a span does in its trace: the numbers of OTLP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -69,7 +80,7 @@ impl StatusCode {
         }
     }
 
-    /// Whether a status set to `next` replaces this one: `Ok` is final, and unset never replaces (OpenTelemetry trace
+    /// Rule SPAN-status: whether a status set to `next` replaces this one. `Ok` is final, and unset never replaces (OpenTelemetry trace
     /// API, "Set Status": `Ok` > `Error` > `Unset`).
     pub const fn gives_way_to(self, next: Self) -> bool {
         !matches!(self, Self::Ok) && !matches!(next, Self::Unset)
@@ -116,11 +127,38 @@ pub struct LinkHead<'a> {
     pub trace_state: &'a str,
 }
 
+/// An exception, or an error of a language that has none: OpenTelemetry semantic conventions, "Exceptions on spans".
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exception<'a> {
+    /// Its type, such as `OSError` or `std::io::Error`.
+    pub kind: &'a str,
+    /// What it says.
+    pub message: &'a str,
+    /// The stack trace, in the form of the language.
+    pub stacktrace: &'a str,
+}
+
+impl<'a> Exception<'a> {
+    /// The name of the event that describes it.
+    pub const EVENT: &'static str = "exception";
+
+    /// The attributes of that event; what is empty is left out.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
+        let all = [
+            ("exception.type", self.kind),
+            ("exception.message", self.message),
+            ("exception.stacktrace", self.stacktrace),
+        ];
+        all.into_iter().filter(|(_, text)| !text.is_empty()).map(|(key, text)| (key, Value::from(text)))
+    }
+}
+
 /// Bit 8 of OTLP's span flags: the next bit is meaningful.
 const HAS_IS_REMOTE: u32 = 0x100;
 /// Bit 9 of OTLP's span flags: the parent (or the linked span) lives in another process.
-const IS_REMOTE: u32 = 0x200;
+pub(crate) const IS_REMOTE: u32 = 0x200;
 
+/// Rule SPAN-flags.
 fn otlp_flags(flags: TraceFlags, is_remote: bool) -> u32 {
     u32::from(flags.bits()) | HAS_IS_REMOTE | if is_remote { IS_REMOTE } else { 0 }
 }
@@ -182,7 +220,7 @@ impl Attributes<'_> {
             return;
         }
         self.room = self.room.saturating_sub(1);
-        put_attribute(self.out, self.field, key, value, self.limits.value_length, self.limits.value_depth);
+        put_attribute(self.out, self.field, key, &value.into(), self.limits.value_length, self.limits.value_depth);
     }
 
     /// Counts attributes that were dropped before they came here.
@@ -214,18 +252,23 @@ const LINK: usize = 2;
 impl<'o> SpanWriter<'o> {
     /// Begins an entry at the end of `out`. A span that is abandoned has to be cut off by the caller.
     pub fn begin(out: &'o mut Vec<u8>, head: &SpanHead<'_>, limits: &'o Limits) -> Self {
-        let entry = open(out, field::SCOPE_SPANS_SPANS);
+        // What the fixed fields, the writer's own attributes and the status of most spans take.
+        out.reserve(head.name.len().saturating_add(head.trace_state.len()).saturating_add(256));
+        let entry = open_long(out, field::SCOPE_SPANS_SPANS);
         put_bytes(out, field::TRACE_ID, &head.trace_id.to_bytes());
-        put_bytes(out, field::SPAN_ID, &head.span_id.to_bytes());
+        put_span_id(out, field::SPAN_ID, head.span_id);
         put_bytes(out, field::TRACE_STATE, head.trace_state.as_bytes());
         if let Some(parent) = head.parent {
-            put_bytes(out, field::PARENT_SPAN_ID, &parent.to_bytes());
+            put_span_id(out, field::PARENT_SPAN_ID, parent);
         }
         put_bytes(out, field::NAME, head.name.as_bytes());
-        put_uint(out, field::KIND, head.kind as u64);
-        put_fixed64(out, field::START, head.start_ns);
-        put_fixed64(out, field::END, head.end_ns);
-        put_fixed32(out, field::FLAGS, otlp_flags(head.flags, head.parent.is_some() && head.parent_is_remote));
+        // These are never left out, even if they are zero: one copy of a known length each.
+        let kind = u128::from(tag(field::KIND, VARINT)) | u128::from(head.kind as u8) << 8;
+        let start = u128::from(tag(field::START, FIXED64)) | u128::from(head.start_ns) << 8;
+        put_packed(out, kind | start << 16, 11);
+        let end = u128::from(tag(field::END, FIXED64)) | u128::from(head.end_ns) << 8;
+        let flags = otlp_flags(head.flags, head.parent.is_some() && head.parent_is_remote);
+        put_packed(out, end | u128::from(FLAGS_TAG) << 72 | u128::from(flags) << 88, 15);
         Self {
             out,
             entry,
@@ -237,12 +280,13 @@ impl<'o> SpanWriter<'o> {
         }
     }
 
-    /// Writes an attribute of the span: see [`Attributes::put`]. One that names a routing attribute replaces ours.
+    /// Writes an attribute of the span: see [`Attributes::put`]. One that names a routing attribute replaces ours. An
+    /// event type that is not text, or empty, is dropped and counted: the derived one takes its place.
     #[inline]
     pub fn attribute(&mut self, key: &str, value: &Value<'_>) {
         let routing = RoutingKey::of(key);
         let is_event_type = key == EVENT_TYPE;
-        // Routing attributes and the event type are not subject to the limit, whoever sets them.
+        // Rule SPAN-limits, whoever sets them.
         let counts = routing.is_none() && !is_event_type;
         if key.is_empty() || (counts && !self.take(ATTRIBUTE)) {
             self.count(ATTRIBUTE, 1);
@@ -251,12 +295,19 @@ impl<'o> SpanWriter<'o> {
         if let Some(routing) = routing {
             self.overridden |= routing.bit();
         }
-        self.event_type.see(key, value);
+        self.event_type.see(key, value.as_str());
         if is_event_type && !self.event_type.is_explicit() {
-            // It names nothing: the derived one takes its place.
-            return;
+            // It names nothing: the derived one takes its place (HH-event-type-no-text).
+            return self.count(ATTRIBUTE, 1);
         }
-        put_attribute(self.out, field::ATTRIBUTES, key, value, self.limits.value_length, self.limits.value_depth);
+        put_attribute(
+            self.out,
+            field::ATTRIBUTES,
+            key,
+            &value.into(),
+            self.limits.value_length,
+            self.limits.value_depth,
+        );
     }
 
     /// Writes an event. `time_ns` is in nanoseconds since 1970.
@@ -264,12 +315,8 @@ impl<'o> SpanWriter<'o> {
         if !self.take(EVENT) {
             return self.count(EVENT, 1);
         }
-        let event = open(self.out, field::EVENTS);
-        put_fixed64(self.out, field::EVENT_TIME, time_ns);
-        put_bytes(self.out, field::EVENT_NAME, name.as_bytes());
-        let dropped = self.collection(field::EVENT_ATTRIBUTES, self.limits.attributes_per_event, attributes);
-        put_uint(self.out, field::EVENT_DROPPED, u64::from(dropped));
-        close(self.out, event);
+        let (limits, room) = (self.limits, self.limits.attributes_per_event);
+        put_event(self.out, time_ns, name, |out, field| collection(out, field, limits, room, attributes));
     }
 
     /// Writes a link. One without valid ids is worth keeping if it says something else (OpenTelemetry trace API,
@@ -278,14 +325,18 @@ impl<'o> SpanWriter<'o> {
         if !self.take(LINK) {
             return self.count(LINK, 1);
         }
-        let link = open(self.out, field::LINKS);
-        put_bytes(self.out, field::TRACE_ID, &head.trace_id);
-        put_bytes(self.out, field::SPAN_ID, &head.span_id);
-        put_bytes(self.out, field::TRACE_STATE, head.trace_state.as_bytes());
-        let dropped = self.collection(field::LINK_ATTRIBUTES, self.limits.attributes_per_link, attributes);
-        put_uint(self.out, field::LINK_DROPPED, u64::from(dropped));
-        put_fixed32(self.out, field::LINK_FLAGS, otlp_flags(head.flags, head.is_remote));
-        close(self.out, link);
+        let (limits, room) = (self.limits, self.limits.attributes_per_link);
+        put_link(self.out, head, |out, field| collection(out, field, limits, room, attributes));
+    }
+
+    /// Appends attributes, events and links that are encoded already, as fields of `Span`; with the routing attributes
+    /// among them, bit by [`RoutingKey`], and what they say about the event type. Limits were someone else's business.
+    pub(crate) fn encoded(&mut self, parts: &[&[u8]], overridden: u8, event_type: Derivation) {
+        for part in parts {
+            self.out.extend_from_slice(part);
+        }
+        self.overridden |= overridden;
+        self.event_type = event_type;
     }
 
     /// Counts attributes, events and links that were dropped before they came here.
@@ -297,12 +348,17 @@ impl<'o> SpanWriter<'o> {
 
     /// Ends the entry. The description is written with an error only, as OpenTelemetry has it.
     pub fn finish(self, status: StatusCode, description: &str, routing: &Routing) {
-        let Self { out, entry, dropped, overridden, event_type, .. } = self;
-        routing.write(out, overridden);
-        if !event_type.is_explicit() {
-            let value = Value::from(event_type.result().as_str());
-            put_attribute(out, field::ATTRIBUTES, EVENT_TYPE, &value, None, 1);
+        routing.write(self.out, self.overridden);
+        if !self.event_type.is_explicit() {
+            self.out.extend_from_slice(derived_attribute(self.event_type.result()));
         }
+        self.finish_as_it_is(status, description);
+    }
+
+    /// Ends the entry of a span that another SDK made: as [`finish`](Self::finish), but neither routing attributes nor
+    /// an event type are added to what it says.
+    pub fn finish_as_it_is(self, status: StatusCode, description: &str) {
+        let Self { out, entry, dropped, .. } = self;
         for (number, count) in
             [field::DROPPED_ATTRIBUTES, field::DROPPED_EVENTS, field::DROPPED_LINKS].into_iter().zip(dropped)
         {
@@ -317,12 +373,6 @@ impl<'o> SpanWriter<'o> {
             });
         }
         close(out, entry);
-    }
-
-    fn collection(&mut self, field: u32, room: usize, write: impl FnOnce(&mut Attributes<'_>)) -> u32 {
-        let mut attributes = Attributes { out: &mut *self.out, field, limits: self.limits, room, dropped: 0 };
-        write(&mut attributes);
-        attributes.dropped
     }
 
     /// Takes a place in one of the three collections, if there is one.
@@ -341,6 +391,68 @@ impl<'o> SpanWriter<'o> {
     }
 }
 
+/// A tag of one byte.
+const fn tag(field: u32, wire_type: u32) -> u8 {
+    (field << 3 | wire_type) as u8
+}
+
+/// The tag of `Span.flags`, of two bytes: a varint, the lowest seven bits first.
+const FLAGS_TAG: u16 = ((field::FLAGS << 3 | FIXED32) & 0x7f | 0x80 | (field::FLAGS << 3 >> 7) << 8) as u16;
+
+fn put_span_id(out: &mut Vec<u8>, field: u32, id: SpanId) {
+    let head = u128::from(tag(field, LEN)) | 8 << 8;
+    put_packed(out, head | u128::from(u64::from_le_bytes(id.to_bytes())) << 16, 10);
+}
+
+/// The attribute with the derived event type, as a field of `Span`.
+const fn derived_attribute(event_type: EventType) -> &'static [u8] {
+    match event_type {
+        EventType::Model => b"\x4a\x1f\x0a\x14honeyhive_event_type\x12\x07\x0a\x05model",
+        EventType::Tool => b"\x4a\x1e\x0a\x14honeyhive_event_type\x12\x06\x0a\x04tool",
+        EventType::Chain => b"\x4a\x1f\x0a\x14honeyhive_event_type\x12\x07\x0a\x05chain",
+        EventType::Session => b"\x4a\x21\x0a\x14honeyhive_event_type\x12\x09\x0a\x07session",
+    }
+}
+
+/// Writes an event as a field of `Span`. `attributes` gets the number of their field, and returns how many it dropped.
+pub(crate) fn put_event(
+    out: &mut Vec<u8>,
+    time_ns: u64,
+    name: &str,
+    attributes: impl FnOnce(&mut Vec<u8>, u32) -> u32,
+) {
+    message(out, field::EVENTS, |out| {
+        put_fixed64(out, field::EVENT_TIME, time_ns);
+        put_bytes(out, field::EVENT_NAME, name.as_bytes());
+        let dropped = attributes(out, field::EVENT_ATTRIBUTES);
+        put_uint(out, field::EVENT_DROPPED, u64::from(dropped));
+    });
+}
+
+/// Writes a link as a field of `Span`: see [`put_event`].
+pub(crate) fn put_link(out: &mut Vec<u8>, head: &LinkHead<'_>, attributes: impl FnOnce(&mut Vec<u8>, u32) -> u32) {
+    message(out, field::LINKS, |out| {
+        put_bytes(out, field::TRACE_ID, &head.trace_id);
+        put_bytes(out, field::SPAN_ID, &head.span_id);
+        put_bytes(out, field::TRACE_STATE, head.trace_state.as_bytes());
+        let dropped = attributes(out, field::LINK_ATTRIBUTES);
+        put_uint(out, field::LINK_DROPPED, u64::from(dropped));
+        put_fixed32(out, field::LINK_FLAGS, otlp_flags(head.flags, head.is_remote));
+    });
+}
+
+fn collection(
+    out: &mut Vec<u8>,
+    field: u32,
+    limits: &Limits,
+    room: usize,
+    write: impl FnOnce(&mut Attributes<'_>),
+) -> u32 {
+    let mut attributes = Attributes { out, field, limits, room, dropped: 0 };
+    write(&mut attributes);
+    attributes.dropped
+}
+
 /// Lists and maps inside a value, one in the other, that are written as such; what lies deeper is written as JSON text.
 /// Receivers refuse a whole request for one value that nests too deeply: the official Rust crate beyond 29 levels.
 const MAX_NESTING: usize = 20;
@@ -349,61 +461,90 @@ const MAX_JSON: usize = 64 * 1024;
 
 /// Writes a `KeyValue` field. Texts in the value are cut after `length` characters; lists and maps that lie deeper than
 /// `depth` levels are written as JSON text.
+#[inline]
 pub(crate) fn put_attribute(
     out: &mut Vec<u8>,
     field: u32,
     key: &str,
-    value: &Value<'_>,
+    value: &ValueRef<'_>,
     length: Option<usize>,
     depth: usize,
 ) {
-    if put_short_attribute(out, field, key, value, length) {
-        return;
+    if !put_short_attribute(out, field, key, value, length) {
+        put_long_attribute(out, field, key, value, length, depth);
     }
+}
+
+fn put_long_attribute(
+    out: &mut Vec<u8>,
+    field: u32,
+    key: &str,
+    value: &ValueRef<'_>,
+    length: Option<usize>,
+    depth: usize,
+) {
     message(out, field, |out| {
         put_bytes(out, 1, key.as_bytes());
         message(out, 2, |out| put_any_value(out, value, length, depth.min(MAX_NESTING)));
     });
 }
 
-/// Writes a `KeyValue` field of which all lengths fit into one byte, as those of most attributes do: with few copies.
-/// The bytes are those of [`put_attribute`].
+/// Writes a `KeyValue` field of which all lengths fit into one byte, as those of most attributes do: with few copies,
+/// most of them of a length that the compiler knows. The bytes are those of [`put_long_attribute`].
 #[inline]
-fn put_short_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: &Value<'_>, length: Option<usize>) -> bool {
-    // The tag of the value in `AnyValue` and what stands behind it: a number or a length, and a text.
-    let bits;
-    let (tag, number, text): (u8, Option<u64>, &[u8]) = match value {
-        Value::Str(text) if text.len() < 0x80 && length.is_none_or(|length| text.len() <= length) => {
-            (STRING_VALUE, Some(text.len() as u64), text.as_bytes())
+fn put_short_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: &ValueRef<'_>, length: Option<usize>) -> bool {
+    // A tag in `AnyValue`, then a number of so many bytes, the lowest first, and a text.
+    let (tag, (number, number_len), text): (u8, (u128, usize), &[u8]) = match *value {
+        ValueRef::Str(text) => {
+            if text.len() >= 0x80 || length.is_some_and(|length| text.len() > length) {
+                return false;
+            }
+            (STRING_VALUE, (text.len() as u128, 1), text.as_bytes())
         }
-        Value::Bool(value) => (BOOL_VALUE, Some(u64::from(*value)), &[]),
+        ValueRef::Bool(value) => (BOOL_VALUE, (u128::from(value), 1), &[]),
         // An int64 is the varint of its two's complement.
-        Value::Int(value) => (INT_VALUE, Some(*value as u64), &[]),
-        Value::Double(value) => {
-            bits = value.to_le_bytes();
-            (DOUBLE_VALUE, None, &bits)
-        }
-        _ => return false,
+        ValueRef::Int(value) => (INT_VALUE, varint(value as u64), &[]),
+        ValueRef::Double(value) => (DOUBLE_VALUE, (u128::from(value.to_bits()), 8), &[]),
+        ValueRef::Other(_) => return false,
     };
-    let number_len = match number {
-        None => 0,
-        Some(0..0x80) => 1,
-        Some(number) => varint_len(number),
-    };
-    let any_value = text.len().saturating_add(number_len).saturating_add(1);
-    let entry = key.len().saturating_add(any_value).saturating_add(4);
-    if key.is_empty() || entry >= 0x80 || field >= 0x10 {
+    if key.is_empty() || key.len() >= 0x80 || field >= 0x10 {
         return false;
     }
-    out.reserve(entry.saturating_add(2));
+    // Nothing wraps here: all are below 0x80.
+    let any_value = number_len.wrapping_add(text.len()).wrapping_add(1);
+    let entry = key.len().wrapping_add(any_value).wrapping_add(4);
+    if entry >= 0x80 {
+        return false;
+    }
+    let between = number << 24 | u128::from(tag) << 16 | (any_value as u128) << 8 | u128::from(ANY_VALUE);
+    out.reserve(entry.wrapping_add(16));
     out.extend_from_slice(&[(field << 3 | LEN) as u8, entry as u8, KEY, key.len() as u8]);
     out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(&[ANY_VALUE, any_value as u8, tag]);
-    if let Some(number) = number {
-        put_varint(out, number);
-    }
+    put_packed(out, between, number_len.wrapping_add(3));
     out.extend_from_slice(text);
     true
+}
+
+/// A varint as a number with its first byte lowest, and its length in bytes.
+#[inline]
+fn varint(value: u64) -> (u128, usize) {
+    if value < 0x80 {
+        return (u128::from(value), 1);
+    }
+    if value < 0x4000 {
+        return (u128::from(value & 0x7f | 0x80 | value >> 7 << 8), 2);
+    }
+    let (mut bytes, mut len) = (0, 0_usize);
+    for shift in 0..10_u32 {
+        let bits = value.checked_shr(shift.saturating_mul(7)).unwrap_or_default();
+        let more = if bits < 0x80 { 0 } else { 0x80 };
+        bytes |= u128::from(bits & 0x7f | more) << shift.saturating_mul(8);
+        len = len.saturating_add(1);
+        if more == 0 {
+            break;
+        }
+    }
+    (bytes, len)
 }
 
 /// Tags in `KeyValue` and `AnyValue`: field number and wire type.
@@ -415,33 +556,34 @@ const INT_VALUE: u8 = 3 << 3 | VARINT as u8;
 const DOUBLE_VALUE: u8 = 4 << 3 | FIXED64 as u8;
 
 /// Writes the content of an `AnyValue`.
-fn put_any_value(out: &mut Vec<u8>, value: &Value<'_>, length: Option<usize>, depth: usize) {
-    match value {
-        Value::Null => {}
-        Value::Str(text) => {
-            let text = length.map_or(&**text, |length| truncate_characters(text, length));
-            put_bytes_always(out, 1, text.as_bytes());
+fn put_any_value(out: &mut Vec<u8>, value: &ValueRef<'_>, length: Option<usize>, depth: usize) {
+    let value = match *value {
+        ValueRef::Str(text) => {
+            let text = length.map_or(text, |length| truncate_characters(text, length));
+            return put_bytes_always(out, 1, text.as_bytes());
         }
-        Value::Bool(value) => put_uint_always(out, 2, u64::from(*value)),
-        // An int64 is the varint of its two's complement.
-        Value::Int(value) => put_uint_always(out, 3, *value as u64),
-        Value::Double(value) => put_double_always(out, 4, *value),
+        ValueRef::Bool(value) => return put_uint_always(out, 2, u64::from(value)),
+        ValueRef::Int(value) => return put_uint_always(out, 3, value as u64),
+        ValueRef::Double(value) => return put_double_always(out, 4, value),
+        ValueRef::Other(value) => value,
+    };
+    let deeper = depth.saturating_sub(1);
+    match value {
         Value::Bytes(bytes) => put_bytes_always(out, 7, bytes),
         Value::Array(_) | Value::Map(_) if depth == 0 => {
             let text = json_text(value, MAX_JSON);
-            let text = length.map_or(&*text, |length| truncate_characters(&text, length));
-            put_bytes_always(out, 1, text.as_bytes());
+            put_any_value(out, &ValueRef::Str(&text), length, 0);
         }
         Value::Array(values) => message(out, 5, |out| {
             for value in values {
-                message(out, 1, |out| put_any_value(out, value, length, depth.saturating_sub(1)));
+                message(out, 1, |out| put_any_value(out, &value.into(), length, deeper));
             }
         }),
         Value::Map(entries) => message(out, 6, |out| {
-            for (key, value) in entries {
-                put_attribute(out, 1, key, value, length, depth.saturating_sub(1));
-            }
+            each_once(entries, |key, value| put_attribute(out, 1, key, &value.into(), length, deeper));
         }),
+        // Null, as nothing else is left.
+        _ => {}
     }
 }
 
@@ -456,7 +598,92 @@ pub fn instrumentation_scope<'a>(
     put_bytes(&mut out, 2, version.as_bytes());
     let limits = Limits::default();
     for (key, value) in attributes {
-        put_attribute(&mut out, 3, key, &value, limits.value_length, limits.value_depth);
+        put_attribute(&mut out, 3, key, &(&value).into(), limits.value_length, limits.value_depth);
     }
     out
+}
+
+/// An OTLP `Resource` message: who sends the spans.
+pub fn resource<'a>(attributes: impl IntoIterator<Item = (&'a str, Value<'a>)>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let limits = Limits::default();
+    for (key, value) in attributes {
+        put_attribute(&mut out, 1, key, &(&value).into(), limits.value_length, limits.value_depth);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::reader;
+
+    fn long(key: &str, value: &ValueRef<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_long_attribute(&mut out, field::ATTRIBUTES, key, value, None, 1);
+        out
+    }
+
+    #[test]
+    fn a_span_of_another_sdk_is_finished_as_it_is() -> Result<(), reader::Malformed> {
+        let head = SpanHead {
+            trace_id: TraceId::random([1; 16]),
+            span_id: SpanId::random([2; 8]),
+            parent: None,
+            parent_is_remote: false,
+            flags: TraceFlags::SAMPLED,
+            trace_state: "",
+            name: "s",
+            kind: Kind::Internal,
+            start_ns: 1,
+            end_ns: 2,
+        };
+        let (mut out, limits) = (Vec::new(), Limits::default());
+        let mut writer = SpanWriter::begin(&mut out, &head, &limits);
+        writer.attribute("gen_ai.operation.name", &Value::from("chat"));
+        writer.finish_as_it_is(StatusCode::Error, "why");
+        let entries = reader::Repeated::of(&out, 2).collect::<Result<Vec<_>, _>>()?;
+        assert_eq!(entries.len(), 1);
+        for entry in entries {
+            let span = reader::SpanView::parse(entry)?;
+            let attributes = span.attributes().collect::<Result<Vec<_>, _>>()?;
+            let keys: Vec<_> = attributes.iter().map(|(key, _)| key.to_str()).collect();
+            assert_eq!(keys, ["gen_ai.operation.name"]);
+            assert_eq!(span.status.map(|status| (status.code, status.message.to_str())), Some((2, "why".into())));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_resource_has_its_attributes_in_field_one() -> Result<(), reader::Malformed> {
+        let encoded = resource([("service.name", Value::from("shop")), ("n", Value::Int(3))]);
+        let pairs = reader::Attributes::of(&encoded, 1).collect::<Result<Vec<_>, _>>()?;
+        let keys: Vec<_> = pairs.iter().map(|(key, _)| key.to_str()).collect();
+        assert_eq!(keys, ["service.name", "n"]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_short_way_writes_what_the_long_way_does() {
+        let text = "x".repeat(130);
+        let values = [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, i64::from(i32::MAX), i64::MAX, -1, i64::MIN].map(ValueRef::Int);
+        let values = values.into_iter().chain([ValueRef::Bool(false), ValueRef::Bool(true), ValueRef::Double(-0.1)]);
+        let texts = (0..=text.len()).map(|end| ValueRef::Str(text.get(..end).unwrap_or_default()));
+        for value in values.chain(texts) {
+            for key in ["k", "gen_ai.operation.name", &text] {
+                let expected = long(key, &value);
+                let mut out = Vec::new();
+                let short = put_short_attribute(&mut out, field::ATTRIBUTES, key, &value, None);
+                assert_eq!(short, expected[1] < 0x80, "{key} {value:?}");
+                assert_eq!(out, if short { expected } else { Vec::new() }, "{key} {value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn derived_event_types_are_attributes() {
+        for event_type in [EventType::Model, EventType::Tool, EventType::Chain, EventType::Session] {
+            assert_eq!(derived_attribute(event_type), long(EVENT_TYPE, &ValueRef::Str(event_type.as_str())));
+        }
+    }
 }

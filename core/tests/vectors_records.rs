@@ -1,11 +1,19 @@
-//! The vectors of `tests/vectors` that say how values become attributes, and JSON texts against a JSON parser.
+//! The vectors of `tests/vectors` that say which spans are recorded, how values become attributes and what a span sends;
+//! and JSON texts against a JSON parser.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tracebaton::event_type::{Derivation, EVENT_TYPE};
 use tracebaton::flatten::{Options, flatten, json_text};
+use tracebaton::limits::Limits;
+use tracebaton::otlp::reader::{Attributes, Repeated, SpanView, Text, ValueView};
+use tracebaton::record::{Recording, SpanRecord};
 use tracebaton::redact::Redaction;
+use tracebaton::routing::Routing;
+use tracebaton::sampler::{Sampler, flags_of_new_span};
+use tracebaton::span::StatusCode;
 use tracebaton::value::Value;
+use tracebaton::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
 /// The cases of a file; each has a name of its own, a reason and at least one rule.
 fn cases(file: &str) -> Vec<Json> {
@@ -134,13 +142,124 @@ fn event_type_vectors() {
         let mut explicit = String::new();
         for pair in case["attributes"].as_array().unwrap() {
             let (key, value) = (text(&pair[0]), value(&pair[1]));
-            derivation.see(&key, &value);
+            derivation.see(&key, value.as_str());
             if let (EVENT_TYPE, Value::Str(text)) = (key.as_str(), value) {
                 explicit = text.into_owned();
             }
         }
         let found = if derivation.is_explicit() { &explicit } else { derivation.result().as_str() };
         assert_eq!(found, case["expected"].as_str().unwrap(), "{}", case["name"]);
+    }
+}
+
+/// The flags of a context and whether that is in another process.
+fn flags_and_place(json: &Json) -> Option<(TraceFlags, bool)> {
+    let flags = u8::try_from(json.get("flags")?.as_u64()?).unwrap();
+    Some((TraceFlags::from_bits(flags), json["is_remote"].as_bool().unwrap()))
+}
+
+#[test]
+fn sampler_vectors() {
+    for case in cases("sampler.json") {
+        let sampler = Sampler::parse(case["sampler"].as_str().unwrap(), case["argument"].as_str()).unwrap();
+        let trace_id = TraceId::from_hex(case["trace_id"].as_str().unwrap().as_bytes()).unwrap();
+        let random_flag = case["random_flag"].as_bool().unwrap_or(true);
+        let parent = flags_and_place(&case["parent"]);
+        let sampled = sampler.decide(trace_id, parent).is_sampled();
+        let flags = flags_of_new_span(parent.map(|(flags, _)| flags), random_flag, sampled);
+        let found = json!({ "sampled": sampled, "flags": flags.bits() });
+        assert_eq!(found, case["expected"], "{}", case["name"]);
+
+        // A span record begins in the same way; its trace is its parent's.
+        let parent = parent.map(|(flags, is_remote)| context(trace_id, flags, is_remote));
+        let recording = Recording { sampler, random_flag, ..Recording::default() };
+        let random = (trace_id.to_bytes(), [7; 8]);
+        let span = SpanRecord::start("s", parent.as_ref(), &recording, random, 1);
+        let found = json!({ "sampled": span.is_recording(), "flags": span.context.flags.bits() });
+        assert_eq!(found, case["expected"], "{}", case["name"]);
+    }
+}
+
+fn context(trace_id: TraceId, flags: TraceFlags, is_remote: bool) -> SpanContext {
+    SpanContext { trace_id, span_id: SpanId::random([9; 8]), flags, trace_state: TraceState::EMPTY, is_remote }
+}
+
+fn pairs(attributes: Attributes<'_>) -> Vec<(String, Value<'_>)> {
+    let pair = |entry: Result<(Text<'_>, ValueView<'_>), _>| {
+        let (key, value) = entry.unwrap();
+        (key.to_str().into_owned(), value.clone().into_value().unwrap().into_owned())
+    };
+    attributes.map(pair).collect()
+}
+
+fn expected_pairs(json: &Json) -> Vec<(String, Value<'static>)> {
+    json.as_array().unwrap().iter().map(|pair| (text(&pair[0]), value(&pair[1]))).collect()
+}
+
+#[test]
+fn span_vectors() {
+    const STATUSES: [&str; 3] = ["unset", "ok", "error"];
+    for case in cases("span.json") {
+        let (name, input, expected) = (&case["name"], &case["input"], &case["expected"]);
+        let limit = |name: &str, limit: usize| input[name].as_u64().map_or(limit, |it| usize::try_from(it).unwrap());
+        let limits = Limits::default();
+        let limits = Limits {
+            attributes: limit("limit", limits.attributes),
+            attributes_per_link: limit("link_limit", limits.attributes_per_link),
+            ..limits
+        };
+        let trace_id = TraceId::random([5; 16]);
+        let parent = flags_and_place(&input["parent"]).map(|(flags, remote)| context(trace_id, flags, remote));
+        let recording = Recording { sampler: Sampler::AlwaysOn, limits, ..Recording::default() };
+        let mut span = SpanRecord::start("s", parent.as_ref(), &recording, ([5; 16], [6; 8]), 1);
+        for pair in input["attributes"].as_array().into_iter().flatten() {
+            span.set_attribute(pair[0].as_str().unwrap(), value(&pair[1]));
+        }
+        for link in input["links"].as_array().into_iter().flatten() {
+            let (flags, is_remote) = flags_and_place(link).unwrap();
+            let attributes = link["attributes"].as_object().into_iter().flatten();
+            let attributes = attributes.map(|(key, json)| (key.as_str(), value(json)));
+            span.add_link(&context(trace_id, flags, is_remote), attributes);
+        }
+        for status in input["statuses"].as_array().into_iter().flatten() {
+            let number = STATUSES.iter().position(|name| *name == status[0]).unwrap();
+            span.set_status(StatusCode::from_number(number as u8), status[1].as_str().unwrap());
+        }
+        span.end(2);
+        let mut out = Vec::new();
+        span.encode(&mut out, &Routing::default());
+        let view = SpanView::parse(Repeated::of(&out, 2).next().unwrap().unwrap()).unwrap();
+
+        let mut attributes = pairs(view.attributes());
+        let at = attributes.iter().position(|(key, _)| key == EVENT_TYPE).unwrap();
+        let event_type = attributes.remove(at).1;
+        for (field, expected) in expected.as_object().unwrap() {
+            let found = match field.as_str() {
+                "flags" => json!(view.flags),
+                "dropped_attributes" => json!(view.dropped_attributes),
+                "event_type" => json!(event_type.as_str().unwrap()),
+                "status" => view.status.map_or(Json::Null, |status| {
+                    json!([STATUSES[usize::try_from(status.code).unwrap()], status.message.to_str()])
+                }),
+                "attributes" => {
+                    assert_eq!(attributes, expected_pairs(expected), "{name}");
+                    continue;
+                }
+                "links" => {
+                    let links: Vec<_> = view.links().map(Result::unwrap).collect();
+                    assert_eq!(links.len(), expected.as_array().unwrap().len(), "{name}");
+                    for (link, expected) in links.iter().zip(expected.as_array().unwrap()) {
+                        assert_eq!(json!(link.flags), expected["flags"], "{name}");
+                        assert_eq!(json!(link.dropped_attributes), expected["dropped_attributes"], "{name}");
+                        let wanted = expected.get("attributes").map(expected_pairs).unwrap_or_default();
+                        assert_eq!(pairs(link.attributes()), wanted, "{name}");
+                    }
+                    continue;
+                }
+                other => panic!("{other}"),
+            };
+            assert_eq!(found, *expected, "{name}: {field}");
+        }
     }
 }
 

@@ -77,6 +77,7 @@ fn arguments<'a>(given: &'a Json, lists: &'a Lists<'a>) -> Arguments<'a> {
             "service_name" => arguments.service_name = text,
             "sampler" => arguments.sampler = text,
             "sampler_argument" => arguments.sampler_argument = text,
+            "random_flag" => arguments.random_flag = flag,
             "disable_batch" => arguments.disable_batch = flag,
             "verbose" => arguments.verbose = flag,
             "test_mode" => arguments.test_mode = flag,
@@ -127,6 +128,7 @@ fn as_json(settings: &Settings) -> Json {
         "session_name": settings.session_name,
         "resource": pairs(&settings.resource.attributes),
         "sampler": sampler(&settings.sampler),
+        "random_flag": settings.random_flag,
         "limits": {
             "attributes": limits.attributes,
             "events": limits.events,

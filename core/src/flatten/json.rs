@@ -6,6 +6,7 @@ use alloc::string::String;
 use core::fmt::{self, Write as _};
 
 use super::Place;
+use crate::escape;
 use crate::limits::truncate_bytes;
 use crate::redact::{REDACTED, Redaction, Scope};
 use crate::value::Value;
@@ -26,7 +27,7 @@ pub(super) fn json_text_in(value: &Value<'_>, bytes: usize, redaction: &Redactio
 const JSON_DEPTH: usize = 64;
 
 /// The text, cut if it is longer than `bytes` bytes.
-pub(super) fn capped(text: &str, bytes: usize) -> Cow<'_, str> {
+pub(crate) fn capped(text: &str, bytes: usize) -> Cow<'_, str> {
     if text.len() <= bytes {
         return Cow::Borrowed(text);
     }
@@ -41,7 +42,7 @@ pub(super) fn capped_bytes(value: &[u8], bytes: usize) -> Cow<'_, str> {
         return capped(text, bytes);
     }
     let mut out = Capped::new(bytes);
-    write_base64(value, &mut out);
+    escape::base64(value, &mut |piece| out.push(piece));
     Cow::Owned(out.finish())
 }
 
@@ -110,7 +111,7 @@ fn write_json(value: &Value<'_>, redaction: &Redaction, place: Place, out: &mut 
             Ok(text) => write_json_string(text, out),
             Err(_) => {
                 out.push("\"");
-                write_base64(bytes, out);
+                escape::base64(bytes, &mut |piece| out.push(piece));
                 out.push("\"");
             }
         },
@@ -142,45 +143,8 @@ fn write_json(value: &Value<'_>, redaction: &Redaction, place: Place, out: &mut 
 
 fn write_json_string(text: &str, out: &mut Capped) {
     out.push("\"");
-    // Runs of what may stand as it is are copied whole; the separator is the one character that may not.
-    for run in text.split_inclusive(|c: char| c < ' ' || c == '"' || c == '\\') {
-        let last = run.chars().next_back();
-        let escape = match last {
-            Some('"') => "\\\"",
-            Some('\\') => "\\\\",
-            Some('\n') => "\\n",
-            Some('\r') => "\\r",
-            Some('\t') => "\\t",
-            Some(c) if c < ' ' => "",
-            _ => {
-                out.push(run);
-                continue;
-            }
-        };
-        // Every escaped character is one byte long.
-        out.push(run.get(..run.len().saturating_sub(1)).unwrap_or_default());
-        match last {
-            Some(c) if escape.is_empty() => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            _ => out.push(escape),
-        }
-    }
+    escape::json(text, &mut |piece| out.push(piece));
     out.push("\"");
-}
-
-/// Standard alphabet, padded.
-fn write_base64(bytes: &[u8], out: &mut Capped) {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for chunk in bytes.chunks(3) {
-        let byte = |at| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for (at, shift) in [18, 12, 6, 0].into_iter().enumerate() {
-            // n bytes fill n + 1 digits.
-            let digit = if at <= chunk.len() { ALPHABET.get((bits >> shift & 0x3f) as usize) } else { None };
-            out.push(char::from(digit.copied().unwrap_or(b'=')).encode_utf8(&mut [0; 4]));
-        }
-    }
 }
 
 #[cfg(test)]

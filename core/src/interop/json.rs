@@ -13,7 +13,7 @@ use alloc::string::{String, ToString};
 
 use serde_json::{Number, Value as Json};
 
-use crate::flatten::json_text;
+use crate::escape;
 use crate::value::Value;
 
 /// A number of JSON: an integer of 64 bits stays one; a larger one is taken as its digits, since a floating-point number
@@ -89,8 +89,11 @@ impl From<Value<'_>> for Json {
 fn bytes_text(bytes: Cow<'_, [u8]>) -> String {
     match String::from_utf8(bytes.into_owned()) {
         Ok(text) => text,
-        // As JSON this is base64 between quotes.
-        Err(error) => json_text(&Value::Bytes(error.as_bytes().into()), usize::MAX).trim_matches('"').to_string(),
+        Err(error) => {
+            let mut text = String::new();
+            escape::base64(error.as_bytes(), &mut |piece| text.push_str(piece));
+            text
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use super::reader::{Malformed, Repeated};
 pub struct ScopeRun<'a> {
     /// The encoded `InstrumentationScope`.
     pub scope: &'a [u8],
+    /// The schema that the scope's spans follow (`ScopeSpans.schema_url`); empty if it named none.
+    pub schema_url: &'a str,
     /// Entries of `ScopeSpans.spans`, one after the other: `0x12`, the length, the encoded `Span`.
     pub spans: &'a [u8],
 }
@@ -30,6 +32,8 @@ pub struct ResourceRuns<'a> {
 const FIELD_1: u8 = 0x0a;
 /// The tag of `ResourceSpans.scope_spans` and `ScopeSpans.spans`: field 2.
 const FIELD_2: u8 = 0x12;
+/// The tag of `ScopeSpans.schema_url`: field 3.
+const FIELD_3: u8 = 0x1a;
 
 /// Appends an `ExportTraceServiceRequest` with one `ResourceSpans`. Runs without spans are left out, and if there are
 /// no others nothing is appended: the request is empty. Since `resource_spans` is a repeated field, a request with
@@ -54,11 +58,16 @@ pub fn protobuf(resource: &[u8], runs: &[ScopeRun<'_>], out: &mut Vec<u8>) {
         put_head(out, FIELD_1, run.scope.len());
         out.extend_from_slice(run.scope);
         out.extend_from_slice(run.spans);
+        if !run.schema_url.is_empty() {
+            put_head(out, FIELD_3, run.schema_url.len());
+            out.extend_from_slice(run.schema_url.as_bytes());
+        }
     }
 }
 
 fn scope_spans_len(run: &ScopeRun<'_>) -> usize {
-    field_len(run.scope.len()).saturating_add(run.spans.len())
+    let schema_url = if run.schema_url.is_empty() { 0 } else { field_len(run.schema_url.len()) };
+    field_len(run.scope.len()).saturating_add(run.spans.len()).saturating_add(schema_url)
 }
 
 /// How many bytes a field takes whose content takes `content` bytes: a tag, the length, the content.
@@ -72,12 +81,20 @@ fn put_head(out: &mut Vec<u8>, tag: u8, length: usize) {
 }
 
 /// Appends an `ExportTraceServiceRequest` of one resource as JSON: see [`json_many`].
+///
+/// # Errors
+///
+/// How something in it is malformed; `out` is then as it was.
 pub fn json(resource: &[u8], runs: &[ScopeRun<'_>], enums: Enums, out: &mut Vec<u8>) -> Result<(), Malformed> {
     json_many(&[ResourceRuns { resource, runs }], enums, out)
 }
 
 /// Appends an `ExportTraceServiceRequest` as JSON. Runs without spans are left out, and so are resources without
-/// runs; if nothing is left the request is `{"resourceSpans":[]}`. On an error `out` is as it was.
+/// runs; if nothing is left the request is `{"resourceSpans":[]}`.
+///
+/// # Errors
+///
+/// How a resource, a scope or a span is malformed; `out` is then as it was (rule OJ10).
 pub fn json_many(resources: &[ResourceRuns<'_>], enums: Enums, out: &mut Vec<u8>) -> Result<(), Malformed> {
     all_or_nothing(out, |out| {
         out.extend_from_slice(b"{\"resourceSpans\":[");
@@ -96,7 +113,12 @@ pub fn json_many(resources: &[ResourceRuns<'_>], enums: Enums, out: &mut Vec<u8>
                     comma(i, out);
                     json::span(span?, enums, out)?;
                 }
-                out.extend_from_slice(b"]}");
+                out.push(b']');
+                if !run.schema_url.is_empty() {
+                    out.extend_from_slice(b",\"schemaUrl\":");
+                    json::text(run.schema_url, out);
+                }
+                out.push(b'}');
             }
             out.extend_from_slice(b"]}");
         }

@@ -21,6 +21,7 @@ use core::fmt::{self, Write as _};
 use super::reader::{
     Attributes, EventView, Fields, LinkView, MAX_DEPTH, Malformed, SpanView, StatusView, Text, ValueView, Wire,
 };
+use crate::escape;
 use crate::id::encode_hex;
 
 /// The dialect of OTLP/JSON: above all how enums are written.
@@ -34,12 +35,20 @@ pub enum Enums {
     Names,
 }
 
-/// Appends the JSON object of the `Span` with these bytes. On an error `out` is as it was.
+/// Appends the JSON object of the `Span` with these bytes.
+///
+/// # Errors
+///
+/// How the bytes are malformed; `out` is then as it was (rule OJ10).
 pub fn span(bytes: &[u8], enums: Enums, out: &mut Vec<u8>) -> Result<(), Malformed> {
     all_or_nothing(out, |out| write_span(&SpanView::parse(bytes)?, enums, out))
 }
 
-/// Appends the JSON object of the `Resource` with these bytes. On an error `out` is as it was.
+/// Appends the JSON object of the `Resource` with these bytes.
+///
+/// # Errors
+///
+/// How the bytes are malformed; `out` is then as it was (rule OJ10).
 pub fn resource(bytes: &[u8], enums: Enums, out: &mut Vec<u8>) -> Result<(), Malformed> {
     all_or_nothing(out, |out| {
         let mut dropped = 0;
@@ -56,7 +65,11 @@ pub fn resource(bytes: &[u8], enums: Enums, out: &mut Vec<u8>) -> Result<(), Mal
     })
 }
 
-/// Appends the JSON object of the `InstrumentationScope` with these bytes. On an error `out` is as it was.
+/// Appends the JSON object of the `InstrumentationScope` with these bytes.
+///
+/// # Errors
+///
+/// How the bytes are malformed; `out` is then as it was (rule OJ10).
 pub fn scope(bytes: &[u8], enums: Enums, out: &mut Vec<u8>) -> Result<(), Malformed> {
     all_or_nothing(out, |out| {
         let (mut name, mut version, mut dropped) = (Text::default(), Text::default(), 0);
@@ -76,6 +89,11 @@ pub fn scope(bytes: &[u8], enums: Enums, out: &mut Vec<u8>) -> Result<(), Malfor
         object.close();
         Ok(())
     })
+}
+
+/// Appends a text as a JSON string.
+pub(super) fn text(text: &str, out: &mut Vec<u8>) {
+    write_text(Text::of(text.as_bytes()), out);
 }
 
 /// Runs `write` and takes back what it has written if it fails (rule OJ10).
@@ -338,17 +356,19 @@ fn write_display(text: fmt::Arguments<'_>, out: &mut Vec<u8>) {
     let _ = Utf8(out).write_fmt(text);
 }
 
+/// Rule OJ8.
 fn write_text(text: Text<'_>, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     out.push(b'"');
+    let put = &mut |piece: &str| out.extend_from_slice(piece.as_bytes());
     // Nearly all text is valid, which is faster to find out for the whole.
     match core::str::from_utf8(bytes) {
-        Ok(text) => write_escaped(text, out),
+        Ok(text) => escape::json(text, put),
         Err(_) => {
             for chunk in bytes.utf8_chunks() {
-                write_escaped(chunk.valid(), out);
+                escape::json(chunk.valid(), put);
                 if !chunk.invalid().is_empty() {
-                    out.extend_from_slice("\u{fffd}".as_bytes());
+                    put("\u{fffd}");
                 }
             }
         }
@@ -356,51 +376,9 @@ fn write_text(text: Text<'_>, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Escapes what JSON requires: quotes, backslashes and control characters (rule OJ8).
-fn write_escaped(text: &str, out: &mut Vec<u8>) {
-    let mut rest = text.as_bytes();
-    while let Some(at) = first_special(rest) {
-        let (plain, from) = rest.split_at(at);
-        out.extend_from_slice(plain);
-        let Some((&byte, after)) = from.split_first() else { break };
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            _ => write_display(format_args!("\\u{byte:04x}"), out),
-        }
-        rest = after;
-    }
-    out.extend_from_slice(rest);
-}
-
-/// Where the first byte is that has to be escaped.
-fn first_special(bytes: &[u8]) -> Option<usize> {
-    const CHUNK: usize = 16;
-    // Without branches the compiler looks at all bytes of a chunk at once.
-    let special = |byte: &u8| (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
-    let plain = |chunk: &&[u8]| !chunk.iter().fold(false, |any, byte| any | special(byte));
-    let skip = bytes.chunks_exact(CHUNK).take_while(plain).count().saturating_mul(CHUNK);
-    let at = bytes.get(skip..)?.iter().position(special)?;
-    Some(skip.saturating_add(at))
-}
-
-/// Base64, RFC 4648 §4, padded (rule OJ3).
+/// Rule OJ3.
 fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    for chunk in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(chunk.get(i).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for (i, shift) in [18, 12, 6, 0].into_iter().enumerate() {
-            // n bytes make n + 1 digits; the rest is padding.
-            out.push(if i <= chunk.len() { base64_digit(bits >> shift & 0x3f) } else { b'=' });
-        }
-    }
+    escape::base64(bytes, &mut |piece: &str| out.extend_from_slice(piece.as_bytes()));
     out.push(b'"');
-}
-
-fn base64_digit(value: u32) -> u8 {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    DIGITS.get(value as usize).copied().unwrap_or(b'=')
 }

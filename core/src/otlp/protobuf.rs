@@ -1,7 +1,8 @@
 //! Writing protobuf's wire format into a byte vector: tags, varints, fixed-width numbers and nested messages.
 //!
-//! A nested message is written in place. Its length is known only afterwards, so room for a short one is left and the
-//! content is moved when it turns out longer ([`message`]): no scratch buffers, no second pass, minimal varints.
+//! A nested message is written in place. Its length is known only afterwards, so room for a likely one is left and the
+//! content is moved when it turns out otherwise ([`open`], [`open_long`]): no scratch buffers, no second pass, minimal
+//! varints.
 
 use alloc::vec::Vec;
 
@@ -53,6 +54,14 @@ pub fn put_uint_always(out: &mut Vec<u8>, field: u32, value: u64) {
     put_varint(out, value);
 }
 
+/// Appends the first `len` of these bytes, at most 16, the lowest first: fields put together in registers, since bytes
+/// that are written one by one and then read as one are slow to read.
+#[inline]
+pub(crate) fn put_packed(out: &mut Vec<u8>, bytes: u128, len: usize) {
+    out.extend_from_slice(&bytes.to_le_bytes());
+    out.truncate(out.len().wrapping_sub(16_usize.wrapping_sub(len)));
+}
+
 /// Appends a `fixed32` field, or nothing if it is zero.
 #[inline]
 pub fn put_fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
@@ -90,8 +99,12 @@ pub fn put_bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
 /// already is appended in the same way.
 #[inline]
 pub fn put_bytes_always(out: &mut Vec<u8>, field: u32, value: &[u8]) {
-    put_tag(out, field, LEN);
-    put_varint(out, value.len() as u64);
+    if field < 0x10 && value.len() < 0x80 {
+        out.extend_from_slice(&[(field << 3 | LEN) as u8, value.len() as u8]);
+    } else {
+        put_tag(out, field, LEN);
+        put_varint(out, value.len() as u64);
+    }
     out.extend_from_slice(value);
 }
 
@@ -106,13 +119,10 @@ pub fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) 
 /// Where an open message began: see [`open`].
 #[derive(Debug)]
 #[must_use = "a message that is not closed has no length"]
-pub struct Open(usize);
-
-impl Open {
-    /// Where the content of the message begins.
-    pub fn content(&self) -> usize {
-        self.0
-    }
+pub struct Open {
+    content: usize,
+    /// Bytes that were left for the length.
+    room: usize,
 }
 
 /// Begins a nested message: what is appended until [`close`] is its content. Messages close in reverse order.
@@ -121,37 +131,51 @@ pub fn open(out: &mut Vec<u8>, field: u32) -> Open {
     put_tag(out, field, LEN);
     // Most messages are shorter than 128 bytes: room for a length of one byte.
     out.push(0);
-    Open(out.len())
+    Open { content: out.len(), room: 1 }
+}
+
+/// As [`open`], for messages that mostly have 128 bytes to 16 KiB.
+#[inline]
+pub fn open_long(out: &mut Vec<u8>, field: u32) -> Open {
+    put_tag(out, field, LEN);
+    out.extend_from_slice(&[0; 2]);
+    Open { content: out.len(), room: 2 }
 }
 
 /// Ends a nested message: writes its length where it belongs.
 #[inline]
-pub fn close(out: &mut Vec<u8>, Open(start): Open) {
-    let length = out.len().saturating_sub(start);
-    let slot = start.saturating_sub(1);
-    if length < 0x80 {
-        if let Some(byte) = out.get_mut(slot) {
-            *byte = length as u8;
+pub fn close(out: &mut Vec<u8>, open: Open) {
+    let Open { content, room } = open;
+    let length = out.len().saturating_sub(content);
+    let slot = content.saturating_sub(room);
+    match (room, length) {
+        (1, 0..0x80) => {
+            if let Some(byte) = out.get_mut(slot) {
+                *byte = length as u8;
+            }
         }
-    } else {
-        close_long(out, start, slot, length);
+        (2, 0x80..0x4000) => {
+            if let Some([low, high]) = out.get_mut(slot..content) {
+                (*low, *high) = (length as u8 | 0x80, (length >> 7) as u8);
+            }
+        }
+        _ => close_elsewhere(out, content, slot, length),
     }
 }
 
-/// The length takes more bytes than were left: the content moves up.
+/// The length takes more bytes than were left, or fewer: the content moves.
 #[cold]
-fn close_long(out: &mut Vec<u8>, start: usize, slot: usize, length: usize) {
-    let more = varint_len(length as u64).saturating_sub(1);
+fn close_elsewhere(out: &mut Vec<u8>, content: usize, slot: usize, length: usize) {
     let end = out.len();
-    out.resize(end.saturating_add(more), 0);
-    out.copy_within(start..end, start.saturating_add(more));
+    let moved = slot.saturating_add(varint_len(length as u64));
+    let new_end = moved.saturating_add(length);
+    out.resize(end.max(new_end), 0);
+    out.copy_within(content..end, moved);
+    out.truncate(new_end);
     let mut rest = length as u64;
-    for byte in out.iter_mut().skip(slot).take(more) {
-        *byte = (rest as u8) | 0x80;
+    for byte in out.iter_mut().take(moved).skip(slot) {
+        *byte = (rest as u8 & 0x7f) | if rest < 0x80 { 0 } else { 0x80 };
         rest >>= 7;
-    }
-    if let Some(byte) = out.get_mut(slot.saturating_add(more)) {
-        *byte = rest as u8;
     }
 }
 
@@ -187,6 +211,11 @@ mod tests {
             put_bytes_always(&mut inner, 1, &content);
             let mut expected = vec![9];
             put_bytes_always(&mut expected, 3, &inner);
+            assert!(out == expected, "{length}");
+            let mut out = vec![9];
+            let open = open_long(&mut out, 3);
+            out.extend_from_slice(&inner);
+            close(&mut out, open);
             assert!(out == expected, "{length}");
         }
     }

@@ -71,6 +71,11 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
+    /// What was not read yet.
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     fn field(&mut self) -> Result<(u32, Wire<'a>), Malformed> {
         let tag = u32::try_from(self.varint()?).map_err(|_| Malformed::FieldNumber)?;
         let number = tag >> 3;
@@ -222,6 +227,10 @@ pub enum ValueView<'a> {
 
 impl<'a> ValueView<'a> {
     /// Reads the fields of an `AnyValue`, not those of the values within it.
+    ///
+    /// # Errors
+    ///
+    /// How these are malformed; what lies within a list or map is read later.
     pub fn parse(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut value = Self::Null;
         for field in Fields::of(message) {
@@ -242,6 +251,10 @@ impl<'a> ValueView<'a> {
 
     /// The value with everything in it read; texts and bytes stay borrowed. What lies deeper than [`MAX_DEPTH`] is
     /// [`Value::Null`].
+    ///
+    /// # Errors
+    ///
+    /// How something within it is malformed.
     pub fn into_value(self) -> Result<Value<'a>, Malformed> {
         self.into_value_within(MAX_DEPTH)
     }
@@ -351,6 +364,10 @@ pub struct SpanView<'a> {
 
 impl<'a> SpanView<'a> {
     /// Reads the fields of a `Span`.
+    ///
+    /// # Errors
+    ///
+    /// How these are malformed, and those of its status; attributes, events and links are read later.
     pub fn parse(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut span = Self { message, ..Self::default() };
         for field in Fields::of(message) {
@@ -419,6 +436,10 @@ pub struct EventView<'a> {
 
 impl<'a> EventView<'a> {
     /// Reads the fields of an `Event`.
+    ///
+    /// # Errors
+    ///
+    /// How these are malformed; attributes are read later.
     pub fn parse(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut event = Self { message, ..Self::default() };
         for field in Fields::of(message) {
@@ -454,6 +475,10 @@ pub struct LinkView<'a> {
 
 impl<'a> LinkView<'a> {
     /// Reads the fields of a `Link`.
+    ///
+    /// # Errors
+    ///
+    /// How these are malformed; attributes are read later.
     pub fn parse(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut link = Self { message, ..Self::default() };
         for field in Fields::of(message) {
@@ -496,6 +521,10 @@ pub struct StatusView<'a> {
 
 impl<'a> StatusView<'a> {
     /// Reads the fields of a `Status`.
+    ///
+    /// # Errors
+    ///
+    /// How these are malformed.
     pub fn parse(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut status = Self::default();
         for field in Fields::of(message) {
@@ -520,6 +549,10 @@ pub struct PartialSuccess {
 
 /// Reads an `ExportTraceServiceResponse`: `None` if everything was accepted and there is nothing to say, which a
 /// server may also express by an empty `partial_success`.
+///
+/// # Errors
+///
+/// How it is malformed, as that of a server that speaks no OTLP is.
 pub fn response(message: &[u8]) -> Result<Option<PartialSuccess>, Malformed> {
     let mut partial = PartialSuccess::default();
     for entry in Repeated::of(message, 1) {

@@ -25,12 +25,14 @@
 //! | SET12 | batches: `HH_BATCH_SIZE`, `HH_FLUSH_INTERVAL`, `HH_DISABLE_BATCH`, `OTEL_BSP_*` |
 //! | SET13 | variables without a prefix of their own are not read: `PROJECT` or `SESSION_ID` may mean anything to the program |
 //! | SET14 | `OTEL_EXPORTER_OTLP_[TRACES_]CERTIFICATE`, `_CLIENT_CERTIFICATE` and `_CLIENT_KEY` are paths of PEM files for that endpoint, traces first; a key without a certificate has no effect and one warning |
+//! | SET15 | new traces carry the random flag (TP10) unless `random_flag` is false: some old receivers refuse a header with it |
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::limits::Limits;
+use crate::record::Recording;
 use crate::sampler::{Sampler, SamplerError};
 use crate::session;
 
@@ -84,6 +86,8 @@ pub struct Arguments<'a> {
     pub sampler: Option<&'a str>,
     /// What belongs to that sampler, such as a ratio. `OTEL_TRACES_SAMPLER_ARG` belongs to `OTEL_TRACES_SAMPLER` only.
     pub sampler_argument: Option<&'a str>,
+    /// Whether new traces say that their ids are random, which those of the bindings are; default true.
+    pub random_flag: Option<bool>,
     /// Whether each span is sent at once. Also `HH_DISABLE_BATCH`.
     pub disable_batch: Option<bool>,
     /// Whether to say more. Also `HH_VERBOSE`.
@@ -141,6 +145,8 @@ pub struct Settings {
     pub resource: Resource,
     /// Which traces are recorded.
     pub sampler: Sampler,
+    /// Whether new traces say that their ids are random.
+    pub random_flag: bool,
     /// How much a span may hold.
     pub limits: Limits,
     /// When spans are sent.
@@ -151,6 +157,13 @@ pub struct Settings {
     pub test_mode: bool,
     /// What was wrong in the environment, one line for each variable. No value is quoted.
     pub warnings: Vec<String>,
+}
+
+impl Settings {
+    /// How spans are recorded.
+    pub fn recording(&self) -> Recording {
+        Recording { sampler: self.sampler.clone(), limits: self.limits, random_flag: self.random_flag }
+    }
 }
 
 /// When spans are sent. What is `None` was not set: delivery has bounds of its own, in bytes.
@@ -229,6 +242,7 @@ pub fn resolve(
         session_name,
         resource: resource::resolve(arguments, environment),
         sampler: sampler(arguments, environment)?,
+        random_flag: arguments.random_flag.unwrap_or(true),
         limits: limits(arguments, environment),
         batch: batch(arguments, environment)?,
         verbose: arguments.verbose.or_else(|| environment.switch("HH_VERBOSE")).unwrap_or(false),

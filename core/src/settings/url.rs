@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use crate::percent;
+use crate::{escape, percent};
 
 /// What a URL must be.
 pub(super) const EXPECTED: &str = "an http:// or https:// URL";
@@ -55,7 +55,8 @@ impl<'a> Url<'a> {
         }
         let port = match port {
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Some(digits.parse().map_err(|_| "a URL whose port is below 65536")?)
+                let port = digits.parse().ok().filter(|port| *port != 0);
+                Some(port.ok_or("a URL whose port is from 1 to 65535")?)
             }
             Some(_) => return Err("a URL whose port is a number"),
             None => None,
@@ -89,25 +90,10 @@ impl<'a> Url<'a> {
     pub(super) fn authorization(&self) -> Option<String> {
         let userinfo = self.userinfo?;
         let credentials = if userinfo.contains(':') { userinfo.into() } else { format!("{userinfo}:") };
-        Some(format!("Basic {}", base64(percent::decode(&credentials).as_bytes())))
+        let mut header = String::from("Basic ");
+        escape::base64(percent::decode(&credentials).as_bytes(), &mut |piece| header.push_str(piece));
+        Some(header)
     }
-}
-
-/// RFC 4648 §4, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for position in 0..4_usize {
-            let index = (bits >> (18_usize.saturating_sub(position.saturating_mul(6)))) & 63;
-            // One byte gives two characters, two give three.
-            let character = ALPHABET.get(index as usize).filter(|_| position <= chunk.len());
-            out.push(char::from(*character.unwrap_or(&b'=')));
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -142,6 +128,8 @@ mod tests {
             "http://u@",
             "http://h:x",
             "http://h:65536",
+            "http://h:99999",
+            "http://h:0",
             "http://h:-1",
             "http://a b",
             "http://h/\r\nX: y",

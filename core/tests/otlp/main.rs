@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 mod random;
+mod span_record;
 mod span_writer;
 
 use opentelemetry_proto::tonic::collector::trace::v1::{
@@ -358,9 +359,10 @@ fn envelopes_hold_their_spans() {
                 for span in &spans {
                     protobuf::put_bytes_always(&mut entries, 2, &span.encode_to_vec());
                 }
-                runs.push((scope.encode_to_vec(), entries));
+                let schema_url = random.text();
+                runs.push((scope.encode_to_vec(), schema_url.clone(), entries));
                 if !spans.is_empty() {
-                    scopes.push(ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() });
+                    scopes.push(ScopeSpans { scope: Some(scope), spans, schema_url });
                 }
             }
             encoded.push((resource.encode_to_vec(), runs));
@@ -374,7 +376,9 @@ fn envelopes_hold_their_spans() {
         }
         let runs: Vec<Vec<ScopeRun<'_>>> = encoded
             .iter()
-            .map(|(_, runs)| runs.iter().map(|(scope, spans)| ScopeRun { scope, spans }).collect())
+            .map(|(_, runs)| {
+                runs.iter().map(|(scope, schema_url, spans)| ScopeRun { scope, schema_url, spans }).collect()
+            })
             .collect();
         let resources: Vec<ResourceRuns<'_>> = encoded
             .iter()
@@ -400,14 +404,14 @@ fn envelopes_hold_their_spans() {
 
 #[test]
 fn envelopes_without_spans_are_empty() {
-    let run = ScopeRun { scope: b"", spans: b"" };
+    let run = ScopeRun { scope: b"", schema_url: "https://schema.example", spans: b"" };
     let mut out = Vec::new();
     envelope::protobuf(b"", &[run], &mut out);
     assert!(out.is_empty());
     envelope::json(b"", &[run], Enums::Numbers, &mut out).unwrap();
     assert_eq!(out, br#"{"resourceSpans":[]}"#);
     // What fails leaves nothing behind.
-    let broken = ScopeRun { scope: b"", spans: &[0x12, 0, 0x12, 9] };
+    let broken = ScopeRun { scope: b"", schema_url: "", spans: &[0x12, 0, 0x12, 9] };
     let mut out = b"before".to_vec();
     assert_eq!(envelope::json(b"", &[broken], Enums::Numbers, &mut out), Err(Malformed::Truncated));
     assert_eq!(out, b"before");

@@ -1,10 +1,12 @@
 //! What `SpanWriter` writes, as the official crate reads it.
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status};
 use prost::Message;
 use tracebaton::id::{SpanId, TraceFlags, TraceId};
 use tracebaton::limits::Limits;
+use tracebaton::otlp::envelope::{self, ScopeRun};
 use tracebaton::otlp::reader::{Attributes, SpanView};
 use tracebaton::routing::{Routing, RoutingValues};
 use tracebaton::span::{Kind, LinkHead, SpanHead, SpanWriter, StatusCode};
@@ -48,6 +50,28 @@ fn entries(attributes: Attributes<'_>) -> Vec<(String, Value<'_>)> {
         // An attribute without a key is no attribute: the writer drops and counts it.
         .filter(|(key, _)| !key.is_empty())
         .collect()
+}
+
+/// Leaves the last value of each key in the maps within an attribute, where the first one stands.
+fn once_in_maps(entry: &mut KeyValue) {
+    fn within(value: &mut AnyValue) {
+        match &mut value.value {
+            Some(any_value::Value::ArrayValue(list)) => list.values.iter_mut().for_each(within),
+            Some(any_value::Value::KvlistValue(map)) => {
+                let mut once: Vec<KeyValue> = Vec::new();
+                for mut entry in map.values.drain(..) {
+                    once_in_maps(&mut entry);
+                    match once.iter_mut().find(|other| other.key == entry.key) {
+                        Some(other) => *other = entry,
+                        None => once.push(entry),
+                    }
+                }
+                map.values = once;
+            }
+            _ => {}
+        }
+    }
+    entry.value.as_mut().into_iter().for_each(within);
 }
 
 /// Spans of the official crate, read by us, written by us and read by the official crate are what they were.
@@ -126,6 +150,9 @@ fn spans_written_again_are_the_same() {
         writer.finish(StatusCode::from_number(code as u8), &message, &Routing::default());
 
         let has_key = |entry: &KeyValue| !entry.key.is_empty();
+        span.attributes.iter_mut().for_each(once_in_maps);
+        span.events.iter_mut().flat_map(|event| &mut event.attributes).for_each(once_in_maps);
+        span.links.iter_mut().flat_map(|link| &mut link.attributes).for_each(once_in_maps);
         span.attributes.retain(has_key);
         span.attributes.push(text("honeyhive_event_type", "tool"));
         span.events.iter_mut().for_each(|event| event.attributes.retain(has_key));
@@ -191,5 +218,117 @@ fn a_local_or_missing_parent_is_not_remote() {
         assert_eq!(span.flags, 0x101);
         assert_eq!(span.parent_span_id.is_empty(), parent.is_none());
         assert_eq!(span.status, None);
+    }
+}
+
+#[test]
+fn every_span_and_link_says_whether_its_parent_is_remote() {
+    for (is_remote, bits) in [(false, 0x100), (true, 0x300)] {
+        let mut out = Vec::new();
+        let limits = Limits::default();
+        let head = SpanHead { parent_is_remote: is_remote, flags: TraceFlags::from_bits(3), ..head() };
+        let mut writer = SpanWriter::begin(&mut out, &head, &limits);
+        for flags in 0..4 {
+            let link = LinkHead {
+                trace_id: TRACE_ID,
+                span_id: [1; 8],
+                flags: TraceFlags::from_bits(flags),
+                is_remote,
+                trace_state: "",
+            };
+            writer.link(&link, |_| {});
+        }
+        writer.finish(StatusCode::Unset, "", &Routing::default());
+        let span = decode(&out).remove(0);
+        assert_eq!(span.flags, bits | 3);
+        let flags: Vec<_> = span.links.iter().map(|link| link.flags).collect();
+        assert_eq!(flags, [bits, bits | 1, bits | 2, bits | 3]);
+    }
+}
+
+#[test]
+fn attributes_of_links_and_events_are_limited_and_counted() {
+    let limits = Limits { attributes_per_event: 1, attributes_per_link: 2, ..Limits::default() };
+    let mut out = Vec::new();
+    let mut writer = SpanWriter::begin(&mut out, &head(), &limits);
+    let put = |attributes: &mut tracebaton::span::Attributes<'_>| {
+        for key in ["a", "", "b", "c", "d"] {
+            attributes.put(key, &Value::Null);
+        }
+        attributes.count_dropped(10);
+    };
+    writer.event(5, "e", put);
+    let link =
+        LinkHead { trace_id: TRACE_ID, span_id: [1; 8], flags: TraceFlags::SAMPLED, is_remote: false, trace_state: "" };
+    writer.link(&link, put);
+    writer.finish(StatusCode::Unset, "", &Routing::default());
+    let span = decode(&out).remove(0);
+    let keys = |attributes: &[KeyValue]| attributes.iter().map(|entry| entry.key.clone()).collect::<Vec<_>>();
+    assert_eq!((keys(&span.events[0].attributes), span.events[0].dropped_attributes_count), (vec!["a".into()], 14));
+    assert_eq!(
+        (keys(&span.links[0].attributes), span.links[0].dropped_attributes_count),
+        (vec!["a".into(), "b".into()], 13)
+    );
+    assert_eq!(span.dropped_attributes_count, 0);
+}
+
+/// The official crate refuses a message that nests too deeply, and with it the whole request: what we write it reads,
+/// however deep the value and the limit are.
+#[test]
+fn a_value_of_any_depth_is_read_by_the_official_crate() {
+    for map in [false, true] {
+        for levels in [1, 19, 20, 21, 22, 60, 500] {
+            let value = (0..levels).fold(Value::Int(7), |value, _| match map {
+                false => Value::Array(vec![value]),
+                true => Value::Map(vec![("k".into(), value)]),
+            });
+            let limits = Limits { value_depth: 1_000, ..Limits::default() };
+            let mut out = Vec::new();
+            let mut writer = SpanWriter::begin(&mut out, &head(), &limits);
+            writer.attribute("a", &value);
+            writer.event(5, "e", |attributes| attributes.put("a", &value));
+            writer.finish(StatusCode::Unset, "", &Routing::default());
+            // As they come over the wire, within a request.
+            let mut request = Vec::new();
+            let run = ScopeRun { scope: b"", schema_url: "", spans: &out };
+            envelope::protobuf(b"", &[run], &mut request);
+            let request = ExportTraceServiceRequest::decode(&request[..]).unwrap_or_else(|error| {
+                panic!("{levels} levels: {error}");
+            });
+            let span = &request.resource_spans[0].scope_spans[0].spans[0];
+            let (mut value, mut depth) = (span.attributes[0].value.clone().unwrap(), 0);
+            let leaf = loop {
+                value = match value.value.unwrap() {
+                    any_value::Value::ArrayValue(mut list) => list.values.remove(0),
+                    any_value::Value::KvlistValue(mut map) => map.values.remove(0).value.unwrap(),
+                    leaf => break leaf,
+                };
+                depth += 1;
+            };
+            assert_eq!(depth, levels.min(20));
+            if levels <= 20 {
+                assert_eq!(leaf, any_value::Value::IntValue(7));
+            } else {
+                // The rest is there as JSON.
+                let any_value::Value::StringValue(json) = leaf else { panic!("{leaf:?}") };
+                assert!(json.starts_with(if map { "{\"k\":" } else { "[" }), "{json}");
+            }
+            assert_eq!(span.events[0].attributes[0], span.attributes[0]);
+        }
+    }
+}
+
+#[test]
+fn an_event_type_that_is_no_text_is_dropped_and_counted() {
+    for (value, dropped) in [(Value::from(5), 1), (Value::from(""), 1), (Value::Null, 1), (Value::from("own"), 0)] {
+        let mut out = Vec::new();
+        let limits = Limits { attributes: 1, ..Limits::default() };
+        let mut writer = SpanWriter::begin(&mut out, &head(), &limits);
+        writer.attribute("honeyhive_event_type", &value);
+        writer.attribute("gen_ai.operation.name", &Value::from("chat"));
+        writer.finish(StatusCode::Unset, "", &Routing::default());
+        let span = decode(&out).remove(0);
+        assert_eq!((span.attributes.len(), span.dropped_attributes_count), (2, dropped));
+        assert!(span.attributes.contains(&text("honeyhive_event_type", if dropped == 0 { "own" } else { "model" })));
     }
 }

@@ -105,6 +105,34 @@ fn sizes(criterion: &mut Criterion) {
     }
 }
 
+/// What a caller may make a header of, to cost more than its share: each is repeated up to the size.
+const SHAPES: [(&str, &str); 7] = [
+    ("members", "member=vvvvvvvvvvvvvvvv,"),
+    ("shortest members", "a=,"),
+    ("one name", "a"),
+    ("no names", "=,"),
+    ("commas and white space", " ,\t,"),
+    ("properties", "a = 1 ; p = 2 ; q,"),
+    ("encoded", "a=%e2%82%ac%zz;p=%ff,"),
+];
+/// Eight times the limit that holds unless a policy says otherwise.
+const SHAPE_SIZES: [usize; 4] = [512, 4096, 32 * 1024, 64 * 1024];
+
+/// Without limits, the time per byte of every shape stays what it is: nothing is read more often the more there is.
+fn shapes(criterion: &mut Criterion) {
+    for (name, shape) in SHAPES {
+        let mut group = criterion.benchmark_group(format!("linear {name}"));
+        for bytes in SHAPE_SIZES {
+            let text = shape.repeat(bytes / shape.len());
+            group.throughput(Throughput::Bytes(bytes as u64));
+            group.bench_function(BenchmarkId::from_parameter(bytes), |bencher| {
+                bencher.iter(|| ours::read(black_box(text.as_bytes())));
+            });
+        }
+        group.finish();
+    }
+}
+
 /// The median of a benchmark in ns, as criterion wrote it.
 fn median(root: &Path, group: &str, name: &str) -> Option<f64> {
     let path = root.join(group.replace(['/', '?', '"', '\\', '*', '<', '>', ':', '|', '^'], "_")).join(name);
@@ -122,13 +150,22 @@ fn table(root: &Path) {
         println!("{row:<42} {mine:>9.1} {other:>14.1} {:>6.1}x {asked:>6.1}x{missed}", other / mine);
     }
     for name in ["extract baggage", "inject baggage"] {
-        let times = SIZES.map(|bytes| (bytes, median(root, name, &bytes.to_string())));
-        let cells: Vec<_> = times
-            .iter()
-            .filter_map(|(bytes, time)| time.map(|time| format!("{bytes}: {time:.0} ({:.2})", time / *bytes as f64)))
-            .collect();
-        println!("{name}, bytes: ns (ns per byte): {}", cells.join(", "));
+        per_byte(root, name, &SIZES);
     }
+    for (name, _) in SHAPES {
+        per_byte(root, &format!("linear {name}"), &SHAPE_SIZES);
+    }
+}
+
+/// The times of a group by size.
+fn per_byte(root: &Path, group: &str, sizes: &[usize]) {
+    let time = |bytes: &usize| median(root, group, &bytes.to_string()).map(|time| (*bytes, time));
+    let cells: Vec<_> = sizes
+        .iter()
+        .filter_map(time)
+        .map(|(bytes, time)| format!("{bytes}: {time:.0} ({:.2})", time / bytes as f64))
+        .collect();
+    println!("{group}, bytes: ns (ns per byte): {}", cells.join(", "));
 }
 
 fn main() {
@@ -143,6 +180,7 @@ fn main() {
     propagation(&mut criterion);
     span(&mut criterion);
     sizes(&mut criterion);
+    shapes(&mut criterion);
     criterion.final_summary();
     table(&root);
 }

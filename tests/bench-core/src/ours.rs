@@ -1,7 +1,10 @@
 //! Core's side.
 
+use std::borrow::Cow;
+
 use tracebaton::baggage::Entry;
-use tracebaton::{Extractor, Inbound, Injector, Outbound, Policy};
+use tracebaton::rule::RuleSet;
+use tracebaton::{Baggage, Extractor, Inbound, Injector, Outbound, Policy};
 
 use crate::headers::{List, Map, NAME, Wire};
 
@@ -12,8 +15,8 @@ impl Extractor for List {
         self.0.each(name, f);
     }
 
-    fn collect(&self) -> tracebaton::carrier::Collected<'_> {
-        self.0.collect()
+    fn collect_into<'a>(&'a self, collected: &mut tracebaton::carrier::Collected<'a>) {
+        self.0.collect_into(collected);
     }
 }
 
@@ -35,8 +38,8 @@ impl Extractor for Map {
     }
 
     // All of a request's headers are fewer steps than three look-ups.
-    fn collect(&self) -> tracebaton::carrier::Collected<'_> {
-        tracebaton::carrier::Collected::of(&self.0)
+    fn collect_into<'a>(&'a self, collected: &mut tracebaton::carrier::Collected<'a>) {
+        collected.extend(&self.0);
     }
 }
 
@@ -66,6 +69,13 @@ impl Injector for Map {
 /// Takes a request in.
 pub fn extract(carrier: &impl Extractor) -> Inbound {
     tracebaton::extract(carrier, &POLICY)
+}
+
+/// Reads baggage without limits, and each value and property in it: the bytes of these.
+pub fn read(header: &[u8]) -> usize {
+    let baggage = Baggage::parse(&[header], usize::MAX, usize::MAX, &mut RuleSet::default());
+    let property = |(key, value): (&str, Option<Cow<'_, str>>)| key.len() + value.map_or(0, |value| value.len());
+    baggage.iter().map(|member| member.value().len() + member.properties().map(property).sum::<usize>()).sum()
 }
 
 /// Trace id, flags, and the length of one baggage value.

@@ -1,5 +1,7 @@
 //! A span of ten attributes, recorded and encoded as an entry of `ScopeSpans.spans`, into a buffer that has room: with
-//! random ids, and with two texts that are made at run time. Times are given to both sides: reading the clock is neither's.
+//! random ids, and with two texts that are the program's own, known at run time only. The SDK keeps values until the span
+//! ends, so that it has to be given copies of these; core encodes what it is lent. Times are given to both sides: reading
+//! the clock is neither's.
 
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
@@ -12,16 +14,15 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, SpanData, SpanProcessor};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
-use tracebaton::SpanRecord;
-use tracebaton::limits::Limits;
+use tracebaton::record::{Recording, SpanRecord};
 use tracebaton::routing::Routing;
-use tracebaton::sampler::Sampler;
 
 const MODEL: &str = "gpt-4o-mini";
 const PROMPT: &str = "Summarise the following text in three sentences for a reader in a hurry.";
 
-fn text(text: &str) -> String {
-    black_box(text).to_owned()
+/// A text that the compiler does not know.
+fn text(text: &str) -> &str {
+    black_box(text)
 }
 
 /// When the span begins and ends, in nanoseconds since 1970.
@@ -35,9 +36,8 @@ fn system_time(ns: u64) -> SystemTime {
 #[derive(Debug)]
 pub struct Ours {
     random: SmallRng,
-    limits: Limits,
+    recording: Recording,
     routing: Routing,
-    sampler: Sampler,
     batch: Vec<u8>,
 }
 
@@ -46,31 +46,29 @@ impl Ours {
     pub fn new() -> Self {
         Self {
             random: SmallRng::from_os_rng(),
-            limits: Limits::default(),
+            recording: Recording::default(),
             routing: Routing::default(),
-            sampler: Sampler::default(),
             batch: Vec::new(),
         }
     }
 
     /// Records and encodes a span. The bytes are valid until the next one.
     pub fn record(&mut self) -> &[u8] {
-        let limits = &self.limits;
         let random = (self.random.random::<u128>().to_ne_bytes(), self.random.random::<u64>().to_ne_bytes());
-        let mut span = SpanRecord::start("chat", None, &self.sampler, random, TIMES.0);
-        span.set_attribute("gen_ai.operation.name", "chat", limits);
-        span.set_attribute("gen_ai.request.model", MODEL, limits);
-        span.set_attribute("gen_ai.request.temperature", 0.7, limits);
-        span.set_attribute("gen_ai.request.max_tokens", 1024_i64, limits);
-        span.set_attribute("gen_ai.usage.input_tokens", 312_i64, limits);
-        span.set_attribute("gen_ai.usage.output_tokens", 87_i64, limits);
-        span.set_attribute("app.prompt", text(PROMPT), limits);
-        span.set_attribute("app.streamed", true, limits);
-        span.set_attribute("server.address", text("api.example.com"), limits);
-        span.set_attribute("app.attempt", 1_i64, limits);
+        let mut span = SpanRecord::start("chat", None, &self.recording, random, TIMES.0);
+        span.set_attribute("gen_ai.operation.name", "chat");
+        span.set_attribute("gen_ai.request.model", MODEL);
+        span.set_attribute("gen_ai.request.temperature", 0.7);
+        span.set_attribute("gen_ai.request.max_tokens", 1024);
+        span.set_attribute("gen_ai.usage.input_tokens", 312);
+        span.set_attribute("gen_ai.usage.output_tokens", 87);
+        span.set_attribute("app.prompt", text(PROMPT));
+        span.set_attribute("app.streamed", true);
+        span.set_attribute("server.address", text("api.example.com"));
+        span.set_attribute("app.attempt", 1);
         span.end(TIMES.1);
         self.batch.clear();
-        span.encode(&mut self.batch, limits, &self.routing);
+        span.encode(&mut self.batch, &self.routing);
         &self.batch
     }
 }
@@ -128,13 +126,13 @@ impl Theirs {
         span.set_attribute(KeyValue::new("gen_ai.operation.name", "chat"));
         span.set_attribute(KeyValue::new("gen_ai.request.model", MODEL));
         span.set_attribute(KeyValue::new("gen_ai.request.temperature", 0.7));
-        span.set_attribute(KeyValue::new("gen_ai.request.max_tokens", 1024_i64));
-        span.set_attribute(KeyValue::new("gen_ai.usage.input_tokens", 312_i64));
-        span.set_attribute(KeyValue::new("gen_ai.usage.output_tokens", 87_i64));
-        span.set_attribute(KeyValue::new("app.prompt", text(PROMPT)));
+        span.set_attribute(KeyValue::new("gen_ai.request.max_tokens", 1024));
+        span.set_attribute(KeyValue::new("gen_ai.usage.input_tokens", 312));
+        span.set_attribute(KeyValue::new("gen_ai.usage.output_tokens", 87));
+        span.set_attribute(KeyValue::new("app.prompt", text(PROMPT).to_owned()));
         span.set_attribute(KeyValue::new("app.streamed", true));
-        span.set_attribute(KeyValue::new("server.address", text("api.example.com")));
-        span.set_attribute(KeyValue::new("app.attempt", 1_i64));
+        span.set_attribute(KeyValue::new("server.address", text("api.example.com").to_owned()));
+        span.set_attribute(KeyValue::new("app.attempt", 1));
         span.end_with_timestamp(system_time(TIMES.1));
         self.encoded.0.lock().map(|batch| batch.len()).unwrap_or_default()
     }
