@@ -12,6 +12,7 @@ mod ingest;
 mod otlp_json;
 mod server;
 mod span;
+mod spool;
 mod store;
 mod tree;
 mod tree_command;
@@ -40,6 +41,8 @@ enum Command {
     View(View),
     /// Print a session or a trace as a tree across services.
     Tree(tree_command::Tree),
+    /// List or deliver the spans that processes which died have left in their spools.
+    Spool(spool::Spool),
 }
 
 #[derive(Args)]
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::View(arguments) => view(arguments),
         Command::Tree(arguments) => tree_command::run(&arguments),
+        Command::Spool(arguments) => spool::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,14 +14,31 @@ pub enum Encoding {
     Protobuf,
     /// OTLP's JSON encoding, with enums as numbers (as the specification wants) or as names (as HoneyHive wants).
     Json(Enums),
+    /// Not OTLP: requests about sessions, made by [`Sessions`](crate::Sessions).
+    Sessions,
 }
 
 impl Encoding {
     pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::Protobuf => "application/x-protobuf",
-            Self::Json(_) => "application/json",
+            Self::Json(_) | Self::Sessions => "application/json",
         }
+    }
+
+    /// How many of what is sent, in words.
+    pub(crate) fn count(self, count: u64) -> String {
+        match (self, count) {
+            (Self::Sessions, 1) => String::from("1 session request"),
+            (Self::Sessions, _) => format!("{count} session requests"),
+            (_, 1) => String::from("1 span"),
+            _ => format!("{count} spans"),
+        }
+    }
+
+    /// What is sent, in words.
+    pub(crate) fn what(self) -> &'static str {
+        if self == Self::Sessions { "session requests" } else { "spans" }
     }
 }
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracebaton::delivery::{Config, Pushed, Reason, Scope, Stats};
+use tracebaton::spool::Start;
 
 use crate::destination::{Destination, Invalid};
 use crate::fork;
 use crate::queue::Queue;
 use crate::report::Reporter;
+use crate::spool::Spool;
 use crate::worker;
 
 /// Buffers up to this size are kept for a thread's next span.
@@ -17,6 +19,35 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Encodes a span and passes it on, in the buffer of the thread.
+#[inline]
+fn with_buffer<R>(encode: impl FnOnce(&mut Vec<u8>), then: impl FnOnce(&[u8]) -> R) -> R {
+    // A span that ends while another one is encoded on this thread, or in a thread's last moments, gets a new one.
+    let mut span = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    span.clear();
+    encode(&mut span);
+    let result = then(&span);
+    if span.capacity() <= KEPT_BYTES {
+        let _ = SCRATCH.try_with(|scratch| scratch.set(span));
+    }
+    result
+}
+
+/// A span whose beginning is in the spool: see [`Exporter::start`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Started {
+    /// The process that it is in.
+    generation: u32,
+    start: Start,
+}
+
+impl Started {
+    /// Its record, if it is in the spool of this queue.
+    fn of(self, queue: &Queue) -> Option<Start> {
+        (self.generation == queue.generation).then_some(self.start)
+    }
 }
 
 /// One tracer's queue to one destination, and the background that delivers it. Clones are the same queue.
@@ -33,6 +64,7 @@ pub(crate) struct Inner {
     config: Config,
     resource: Vec<u8>,
     reporter: Option<Reporter>,
+    spool: Option<Spool>,
     /// The queue of the process that made the exporter; those of forked children follow it.
     queue: Arc<Queue>,
 }
@@ -55,14 +87,45 @@ impl Exporter {
         resource: &[u8],
         reporter: Option<Reporter>,
     ) -> Result<Self, Invalid> {
+        Self::with_spool(destination, config, resource, reporter, None)
+    }
+
+    /// As [`new`](Self::new), with a spool: what this process does not deliver stays there for the next one, and what
+    /// others have left is delivered by this one, in the background. That starts the thread. Where there can be no spool,
+    /// the reporter is told so, and spans are kept in memory only.
+    ///
+    /// # Errors
+    ///
+    /// A destination that no request could be sent to.
+    pub fn with_spool(
+        destination: Destination,
+        config: Config,
+        resource: &[u8],
+        reporter: Option<Reporter>,
+        spool: Option<Spool>,
+    ) -> Result<Self, Invalid> {
         destination.check()?;
         let mut table = worker::table();
         let worker = table.worker(&destination);
-        let queue =
-            Arc::new(Queue::new(fork::generation(), config.clone(), resource, Arc::clone(&worker), reporter.clone()));
+        let queue = Queue::new(
+            fork::generation(),
+            config.clone(),
+            resource,
+            Arc::clone(&worker),
+            reporter.clone(),
+            spool.clone(),
+            true,
+        );
+        let queue = Arc::new(queue);
         worker.add(&queue);
-        let inner = Arc::new(Inner { destination, config, resource: resource.to_vec(), reporter, queue });
+        let inner = Inner { destination, config, resource: resource.to_vec(), reporter, spool, queue };
+        let inner = Arc::new(inner);
         table.add_exporter(&inner);
+        drop(table);
+        if inner.spool.is_some() {
+            inner.queue.make_spool();
+            worker.wake();
+        }
         Ok(Self { inner })
     }
 
@@ -73,18 +136,44 @@ impl Exporter {
     /// into the batch; that costs nanoseconds, and a lock held over foreign code would cost deadlocks.
     #[inline]
     pub fn record(&self, scope: &Scope, encode: impl FnOnce(&mut Vec<u8>)) -> Pushed {
-        // A span that ends while another one is encoded on this thread, or in a thread's last moments, gets a new one.
-        let mut span = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        span.clear();
-        encode(&mut span);
-        let pushed = match self.inner.queue() {
-            Some(queue) => queue.push(scope, &span),
+        self.record_started(scope, None, encode)
+    }
+
+    /// As [`record`](Self::record), for a span that [`start`](Self::start) may have recorded.
+    #[inline]
+    pub fn record_started(&self, scope: &Scope, started: Option<Started>, encode: impl FnOnce(&mut Vec<u8>)) -> Pushed {
+        let queue = self.inner.queue();
+        with_buffer(encode, |span| match queue {
+            Some(queue) => queue.push(scope, span, started.and_then(|started| started.of(queue))),
             None => Pushed::Dropped(Reason::Forked),
-        };
-        if span.capacity() <= KEPT_BYTES {
-            let _ = SCRATCH.try_with(|scratch| scratch.set(span));
+        })
+    }
+
+    /// Records in the spool that a span begins. `encode` appends what is known of it, as for [`record`](Self::record),
+    /// which has to be told of the outcome. If the process dies before that, the span is delivered as interrupted. `None`
+    /// where there is no spool, or no room in it.
+    pub fn start(&self, scope: &Scope, encode: impl FnOnce(&mut Vec<u8>)) -> Option<Started> {
+        let queue = self.inner.queue().filter(|queue| self.records_starts() && queue.is_spooling())?;
+        with_buffer(encode, |span| Some(Started { generation: queue.generation, start: queue.start(scope, span)? }))
+    }
+
+    /// A span that was recorded by [`start`](Self::start) will not be recorded by anything else.
+    pub fn forget(&self, started: Started) {
+        if let Some((queue, start)) = self.inner.queue().and_then(|queue| Some((queue, started.of(queue)?))) {
+            queue.forget(start);
         }
-        pushed
+    }
+
+    /// Whether [`start`](Self::start) has a place to record to, or will have.
+    #[inline]
+    pub fn records_starts(&self) -> bool {
+        self.inner.spool.as_ref().is_some_and(|spool| spool.bytes != 0 && spool.starts)
+    }
+
+    /// Waits until what other processes have left in the directory of the spool has been delivered, or refused for good:
+    /// true if all of it was within this time, false if something had to stay. Asks every 50 ms whether to go on.
+    pub fn recover(&self, timeout: Duration, mut go_on: impl FnMut() -> bool) -> bool {
+        self.inner.queue().is_some_and(|queue| queue.wait_recovered(timeout, &mut go_on))
     }
 
     /// Counts spans that were lost before they could be recorded, such as one that ended in another process than it
@@ -124,6 +213,11 @@ impl Exporter {
         self.inner.queue().map(|queue| queue.stats()).unwrap_or_default()
     }
 
+    /// The thread of this process that delivers.
+    pub(crate) fn worker(&self) -> Option<&worker::Worker> {
+        Some(&self.inner.queue()?.worker)
+    }
+
     /// Where the spans go.
     pub fn destination(&self) -> &Destination {
         &self.inner.destination
@@ -156,8 +250,11 @@ impl Inner {
             std::mem::forget(Arc::clone(last));
         }
         let worker = table.worker(&self.destination);
-        let (config, reporter) = (self.config.clone(), self.reporter.clone());
-        let queue = Arc::new(Queue::new(generation, config, &self.resource, Arc::clone(&worker), reporter));
+        worker.sessions.inherit(&last.worker.sessions);
+        let (config, reporter, spool) = (self.config.clone(), self.reporter.clone(), self.spool.clone());
+        // What other processes have left is the parent's to deliver.
+        let queue = Queue::new(generation, config, &self.resource, Arc::clone(&worker), reporter, spool, false);
+        let queue = Arc::new(queue);
         worker.add(&queue);
         // Nobody else sets it: a child has one thread at first.
         let _ = last.next.set(queue);

@@ -1,5 +1,6 @@
 //! Requests: a batch as the body of a POST, and the client that sends it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -17,6 +18,7 @@ use ureq::{Agent, Error, Proxy, ProxyProtocol};
 
 use crate::answer;
 use crate::destination::{Destination, Encoding};
+use crate::registration;
 use crate::tls;
 
 /// Bodies up to this size are sent as they are: compressing them costs more than it saves.
@@ -81,7 +83,11 @@ impl Client {
             return Answer::TooLarge;
         }
         let compressed = destination.gzip && self.body.len() > GZIP_ABOVE && compress(&self.body, &mut self.compressed);
-        let mut request = agent.post(destination.url.as_str());
+        let (method, url) = match (destination.encoding, batch.runs().next()) {
+            (Encoding::Sessions, Some(run)) => registration::target(&destination.url, run.scope()),
+            _ => ("POST", Cow::Borrowed(destination.url.as_str())),
+        };
+        let mut request = if method == "PUT" { agent.put(&*url) } else { agent.post(&*url) };
         for (name, value) in &destination.headers {
             request = request.header(name.as_str(), value.as_str());
         }
@@ -148,14 +154,21 @@ pub(crate) fn proxy(destination: &Destination, variable: impl Fn(&str) -> Option
 
 /// Appends the request's body; false if a span is not what OTLP calls one.
 fn encode(batch: &Batch, encoding: Encoding, body: &mut Vec<u8>) -> bool {
-    let runs: Vec<ScopeRun<'_>> =
-        batch.runs().map(|run| ScopeRun { scope: run.scope().as_bytes(), spans: run.spans() }).collect();
+    let runs = batch.runs().map(|run| {
+        let scope = run.scope();
+        ScopeRun { scope: scope.as_bytes(), schema_url: scope.schema_url(), spans: run.spans() }
+    });
+    let runs: Vec<ScopeRun<'_>> = runs.collect();
     match encoding {
         Encoding::Protobuf => {
             envelope::protobuf(batch.resource(), &runs, body);
             true
         }
         Encoding::Json(enums) => envelope::json(batch.resource(), &runs, enums, body).is_ok(),
+        Encoding::Sessions => {
+            runs.iter().for_each(|run| body.extend_from_slice(run.spans));
+            true
+        }
     }
 }
 

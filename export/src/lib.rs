@@ -13,12 +13,15 @@ mod exporter;
 pub mod fork;
 mod http;
 mod queue;
+mod registration;
 mod report;
+pub mod spool;
 mod tls;
 mod worker;
 
 pub use destination::{Destination, Encoding, Invalid};
-pub use exporter::Exporter;
+pub use exporter::{Exporter, Started};
+pub use registration::{Api, Sessions};
 pub use report::Reporter;
 pub use tracebaton::delivery::{Config, Drops, Pushed, Reason, Scope, Stats};
 pub use tracebaton::otlp::json::Enums;

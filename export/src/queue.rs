@@ -1,14 +1,18 @@
 //! One exporter's queue in one process: core's state machine under a lock, and those who wait for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracebaton::delivery::{Answer, Batch, Config, Delivery, Next, Outcome, Pushed, Reason, Scope, Stats, Ticket};
+use tracebaton::spool::Start;
 
 use crate::clock;
+use crate::destination::Encoding;
 use crate::http::Client;
 use crate::report::{Reporter, Trouble, Troubles};
+use crate::spool::{self, Recoveries, Spool};
 use crate::worker::Worker;
 
 /// How often someone who waits is asked whether to go on.
@@ -34,6 +38,12 @@ pub(crate) struct Queue {
     /// Told whenever a batch was delivered or dropped.
     settled: Condvar,
     reporter: Option<Reporter>,
+    /// How to make the spool, if there is to be one; whether that was tried, and the file.
+    spool: Option<Spool>,
+    resource: Vec<u8>,
+    file: OnceLock<Option<PathBuf>>,
+    /// What other processes have left, for the worker. Never locked while `state` is.
+    recoveries: Mutex<Recoveries>,
 }
 
 /// Guarded by a lock that is held for moments only: never while a request is made, compressed or waited for, and never
@@ -43,6 +53,8 @@ struct State {
     troubles: Troubles,
     /// The queue is full, which the worker has to report.
     report_full: bool,
+    /// What the worker has to report, too.
+    report: Option<String>,
     /// What came of a batch is being reported. Who waits for it waits for that, too: a program that ends then would end
     /// before anybody is told.
     reporting: bool,
@@ -67,23 +79,85 @@ impl Queue {
         resource: &[u8],
         worker: Arc<Worker>,
         reporter: Option<Reporter>,
+        spool: Option<Spool>,
+        recovers: bool,
     ) -> Self {
         let delivery = Delivery::new(config, resource);
-        let state = State { delivery, troubles: Troubles::default(), report_full: false, reporting: false };
-        let (state, settled) = (Mutex::new(state), Condvar::new());
-        Self { generation, next: OnceLock::new(), worker, state, settled, reporter }
+        let troubles = Troubles::default();
+        let state = State { delivery, troubles, report_full: false, report: None, reporting: false };
+        Self {
+            generation,
+            next: OnceLock::new(),
+            worker,
+            state: Mutex::new(state),
+            settled: Condvar::new(),
+            reporter,
+            recoveries: Mutex::new(Recoveries::new(spool.clone().filter(|_| recovers))),
+            spool: spool.filter(|spool| spool.bytes != 0),
+            resource: resource.to_vec(),
+            file: OnceLock::new(),
+        }
     }
 
-    pub(crate) fn push(&self, scope: &Scope, span: &[u8]) -> Pushed {
+    /// Makes the spool, if there is to be one, before there is anything to put into it: in a forked child with its first
+    /// span. What goes wrong is left for the worker to report.
+    #[inline]
+    pub(crate) fn make_spool(&self) {
+        if let Some(options) = &self.spool {
+            self.file.get_or_init(|| self.try_spool(options));
+        }
+    }
+
+    #[cold]
+    fn try_spool(&self, options: &Spool) -> Option<PathBuf> {
+        match spool::create(options, &self.resource) {
+            Ok((spool, path)) => {
+                lock(&self.state).delivery.set_spool(spool);
+                Some(path)
+            }
+            Err(why) => {
+                let url = self.worker.destination().shown_url();
+                let message = format!("there is no spool for {url} ({why}): spans are kept in memory only");
+                lock(&self.state).report = Some(message);
+                self.worker.wake();
+                None
+            }
+        }
+    }
+
+    /// Whether there is a spool, or will be with the first span.
+    pub(crate) fn is_spooling(&self) -> bool {
+        self.spool.is_some() && !matches!(self.file.get(), Some(None))
+    }
+
+    /// Records that a span begins, if there is a spool.
+    pub(crate) fn start(&self, scope: &Scope, span: &[u8]) -> Option<Start> {
+        self.make_spool();
+        lock(&self.state).delivery.start(scope, span)
+    }
+
+    /// A span that began will not end.
+    pub(crate) fn forget(&self, start: Start) {
+        lock(&self.state).delivery.forget(start);
+    }
+
+    pub(crate) fn push(&self, scope: &Scope, span: &[u8], start: Option<Start>) -> Pushed {
+        self.make_spool();
         let mut state = lock(&self.state);
-        let pushed = state.delivery.push(scope, clock::now_ns, |buffer| buffer.extend_from_slice(span));
+        let encode = |buffer: &mut Vec<u8>| buffer.extend_from_slice(span);
+        let pushed = match start {
+            None => state.delivery.push(scope, clock::now_ns, encode),
+            Some(start) => state.delivery.push_started(start, scope, clock::now_ns, encode),
+        };
         let wake = match pushed {
             Pushed::Queued { wake } => wake,
-            Pushed::Dropped(Reason::QueueFull) if state.troubles.begin(Trouble::QueueFull) => {
+            Pushed::Dropped(Reason::QueueFull) | Pushed::Spooled(Reason::QueueFull)
+                if state.troubles.begin(Trouble::QueueFull) =>
+            {
                 state.report_full = true;
                 true
             }
-            Pushed::Dropped(_) | Pushed::Nothing => false,
+            Pushed::Dropped(_) | Pushed::Spooled(_) | Pushed::Nothing => false,
         };
         drop(state);
         if wake {
@@ -121,20 +195,90 @@ impl Queue {
         let deadline = clock::deadline(timeout);
         let ticket = lock(&self.state).delivery.shutdown();
         let mut state = self.wait_for(&ticket, deadline, go_on);
+        let spooled = state.delivery.stats().spooled;
         let (delivered, dropped) = state.delivery.shutdown_end(ticket);
+        let spooled = state.delivery.stats().spooled - spooled;
+        let recovered = state.delivery.take_recovered();
         // A request that is under way may still get its answer, if the process goes on.
         let on_its_way = state.delivery.stats().queued;
-        let message = (dropped + on_its_way != 0 && state.troubles.begin(Trouble::Shutdown)).then(|| {
-            let url = self.worker.destination().shown_url();
-            let left = [(dropped, "dropped"), (on_its_way, "on the way without an answer")].into_iter();
-            let left: Vec<_> =
-                left.filter(|(count, _)| *count != 0).map(|(count, what)| format!("{} {what}", spans(count))).collect();
+        let message = (dropped + spooled + on_its_way != 0 && state.troubles.begin(Trouble::Shutdown)).then(|| {
+            let (url, encoding) = (self.worker.destination().shown_url(), self.worker.destination().encoding);
+            let left =
+                [(dropped, "dropped"), (spooled, "kept in the spool"), (on_its_way, "on the way without an answer")];
+            let left: Vec<_> = left
+                .into_iter()
+                .filter(|(count, _)| *count != 0)
+                .map(|(count, what)| format!("{} {what}", encoding.count(count)))
+                .collect();
             format!("the time for the shutdown is over for {url}: {}", left.join(", "))
         });
         drop(state);
+        self.recovered(recovered);
         self.report(message);
+        self.release();
         self.worker.retire(self);
         delivered
+    }
+
+    /// Lets go of the spool when nothing will come into it and nothing has to stay there. As long as a span is open, it
+    /// stays, for the end of that.
+    pub(crate) fn release(&self) {
+        let mut state = lock(&self.state);
+        let is_needed = !state.delivery.is_finished() || state.delivery.spool().is_none_or(|spool| spool.is_needed());
+        let spool = if is_needed { None } else { state.delivery.take_spool() };
+        let finished = state.delivery.is_finished();
+        drop(state);
+        if let (Some(_), Some(Some(path))) = (&spool, self.file.get()) {
+            // While it is locked: nobody else begins to recover it. One that cannot be removed has nothing in it.
+            let _ = std::fs::remove_file(path);
+        }
+        drop(spool);
+        if finished {
+            lock(&self.recoveries).stop();
+            self.settled.notify_all();
+        }
+    }
+
+    /// Takes over the next spans that another process has left, if this is the moment for it.
+    fn recover(&self) {
+        let mut recoveries = lock(&self.recoveries);
+        if recoveries.is_over() || !lock(&self.state).delivery.wants_recovered() {
+            return;
+        }
+        let mut messages = Vec::new();
+        let batch = recoveries.next_batch(&mut |message| messages.push(message));
+        drop(recoveries);
+        match batch {
+            Some(batch) => lock(&self.state).delivery.push_recovered(batch),
+            None => self.settled.notify_all(),
+        }
+        messages.into_iter().for_each(|message| self.report(Some(message)));
+    }
+
+    /// Notes what became of spans that another process had left.
+    fn recovered(&self, recovered: Option<(Batch, bool)>) {
+        if let Some((batch, is_done)) = recovered {
+            lock(&self.recoveries).settled(&batch, is_done);
+        }
+    }
+
+    /// Whether there is something to recover, or may be.
+    pub(crate) fn is_recovering(&self) -> bool {
+        !lock(&self.recoveries).is_over()
+    }
+
+    /// Waits until everything that other processes have left is delivered, or cannot be for now. Whether it was.
+    pub(crate) fn wait_recovered(&self, timeout: Duration, go_on: &mut dyn FnMut() -> bool) -> bool {
+        let deadline = clock::deadline(timeout);
+        self.worker.wake();
+        while self.is_recovering() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || !go_on() {
+                return false;
+            }
+            drop(wait(&self.settled, lock(&self.state), left.min(ASK_EVERY)));
+        }
+        lock(&self.recoveries).is_complete()
     }
 
     /// Takes no more spans; what is queued gets one attempt in the background.
@@ -166,28 +310,44 @@ impl Queue {
 
     /// One round of the worker: sends a batch if one is due.
     pub(crate) fn step(&self, client: &mut Client) -> Step {
+        self.recover();
         let mut state = lock(&self.state);
         let full = std::mem::take(&mut state.report_full);
+        let mut report = state.report.take();
+        let is_spooled = state.delivery.spool().is_some();
+        if is_spooled && state.delivery.stats().unspooled != 0 && state.troubles.begin(Trouble::SpoolFull) {
+            let url = self.worker.destination().shown_url();
+            report = Some(format!("the spool for {url} is full: new spans are kept in memory only"));
+        }
         let next = state.delivery.poll(clock::now_ns());
         let finished = state.delivery.is_finished();
         drop(state);
-        let url = || self.worker.destination().shown_url();
-        self.report(full.then(|| format!("the queue for {} is full: new spans are dropped", url())));
+        let (url, encoding) = (|| self.worker.destination().shown_url(), self.worker.destination().encoding);
+        self.report(report);
+        self.report(full.then(|| {
+            let how = if is_spooled { "kept in the spool, while that has room" } else { "dropped" };
+            format!("the queue for {} is full: new {} are {how}", url(), encoding.what())
+        }));
         match next {
             Next::Send(batch) => {
                 self.send(client, batch);
                 Step::Again
             }
-            Next::GaveUp { spans } => {
+            Next::GaveUp { spans, spooled } => {
                 let mut state = lock(&self.state);
-                let message = state.troubles.begin(Trouble::GaveUp).then(|| gave_up(&url(), spans));
+                let message = state.troubles.begin(Trouble::GaveUp).then(|| gave_up(&url(), encoding, spans, spooled));
                 state.reporting = message.is_some();
+                let recovered = state.delivery.take_recovered();
                 drop(state);
+                self.recovered(recovered);
                 self.report_and_settle(message);
                 Step::Again
             }
             Next::Wait(at) => Step::Wait(at),
-            Next::Idle if finished => Step::Finished,
+            Next::Idle if finished => {
+                self.release();
+                Step::Finished
+            }
             Next::Idle => Step::Idle,
         }
     }
@@ -204,9 +364,12 @@ impl Queue {
             let empty = state.delivery.is_empty();
             state.troubles.recovered(empty);
         }
-        let message = message(&mut state.troubles, &url, &answer, outcome);
+        let message = message(&mut state.troubles, &url, destination.encoding, &answer, outcome);
         state.reporting = message.is_some();
+        // At once: a process that ends now has it noted.
+        let recovered = state.delivery.take_recovered();
         drop(state);
+        self.recovered(recovered);
         self.report_and_settle(message);
     }
 
@@ -227,43 +390,61 @@ impl Queue {
     }
 }
 
-fn spans(count: u64) -> String {
-    if count == 1 { String::from("1 span") } else { format!("{count} spans") }
+fn gave_up(url: &str, encoding: Encoding, dropped: u64, spooled: u64) -> String {
+    format!("the total time for retries to {url} is over: {}", left(encoding, dropped, spooled))
 }
 
-fn gave_up(url: &str, dropped: u64) -> String {
-    format!("the total time for retries to {url} is over: {} dropped", spans(dropped))
+/// What became of spans that left the queue undelivered.
+fn left(encoding: Encoding, dropped: u64, spooled: u64) -> String {
+    match (dropped, spooled) {
+        (dropped, 0) => format!("{} dropped", encoding.count(dropped)),
+        (0, spooled) => format!("{} kept in the spool", encoding.count(spooled)),
+        (dropped, spooled) => format!("{} dropped, {spooled} kept in the spool", encoding.count(dropped)),
+    }
 }
 
 /// What to tell people about an answer, if that is new.
-fn message(troubles: &mut Troubles, url: &str, answer: &Answer, outcome: Outcome) -> Option<String> {
+fn message(
+    troubles: &mut Troubles,
+    url: &str,
+    encoding: Encoding,
+    answer: &Answer,
+    outcome: Outcome,
+) -> Option<String> {
+    let spans = encoding.what();
     let what = match answer {
         Answer::Accepted { rejected, message } => {
             let said = message.as_deref().unwrap_or("no reason given");
             return if *rejected != 0 {
-                troubles.begin(Trouble::Rejected).then(|| format!("{url} rejected {}: {said}", spans(*rejected)))
+                troubles
+                    .begin(Trouble::Rejected)
+                    .then(|| format!("{url} rejected {}: {said}", encoding.count(*rejected)))
             } else if message.is_some() {
-                troubles.begin(Trouble::Warned).then(|| format!("{url} accepted the spans with a warning: {said}"))
+                troubles.begin(Trouble::Warned).then(|| format!("{url} accepted the {spans} with a warning: {said}"))
             } else {
                 None
             };
         }
         Answer::Retry { status, .. } => format!("{url} answers HTTP {status}"),
         Answer::Unreachable { why, .. } => format!("cannot reach {url} ({why})"),
-        Answer::Refused { status: Some(status), .. } => format!("{url} refuses spans (HTTP {status})"),
-        Answer::Refused { why, .. } => format!("{url} refuses spans ({})", why.as_deref().unwrap_or("no reason")),
+        Answer::Refused { status: Some(status), .. } => format!("{url} refuses {spans} (HTTP {status})"),
+        Answer::Refused { why, .. } => format!("{url} refuses {spans} ({})", why.as_deref().unwrap_or("no reason")),
         Answer::TooLarge => format!("{url}: a request is too large"),
+    };
+    let lost = |troubles: &mut Troubles, reason: Reason, dropped, spooled| {
+        troubles.begin(reason.into()).then(|| match reason {
+            Reason::GaveUp => gave_up(url, encoding, dropped, spooled),
+            _ => format!("{what}: {}", left(encoding, dropped, spooled)),
+        })
     };
     match outcome {
         Outcome::Delivered => None,
         Outcome::Kept(_) => {
             let busy = matches!(answer, Answer::Retry { .. });
             let trouble = if busy { Trouble::Busy } else { Trouble::Unreachable };
-            troubles.begin(trouble).then(|| format!("{what}: spans are kept and retried"))
+            troubles.begin(trouble).then(|| format!("{what}: {spans} are kept and retried"))
         }
-        Outcome::Dropped(Reason::GaveUp, count) => troubles.begin(Trouble::GaveUp).then(|| gave_up(url, count)),
-        Outcome::Dropped(reason, count) => {
-            troubles.begin(reason.into()).then(|| format!("{what}: {} dropped", spans(count)))
-        }
+        Outcome::Dropped(reason, dropped) => lost(troubles, reason, dropped, 0),
+        Outcome::Spooled(reason, spooled, dropped) => lost(troubles, reason, dropped, spooled),
     }
 }

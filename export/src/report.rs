@@ -21,6 +21,7 @@ pub(crate) enum Trouble {
     Rejected,
     Warned,
     Shutdown,
+    SpoolFull,
 }
 
 /// The kinds of trouble that have been reported.
@@ -39,7 +40,7 @@ impl Troubles {
     /// The destination accepts spans: what kept them from it is over. What it says about the spans themselves is not
     /// over, since it would be said again with every batch; nor is a full queue, before it is empty.
     pub(crate) fn recovered(&mut self, queue_is_empty: bool) {
-        let mut kept = 1 << Trouble::Rejected as u16 | 1 << Trouble::Warned as u16;
+        let mut kept = 1 << Trouble::Rejected as u16 | 1 << Trouble::Warned as u16 | 1 << Trouble::SpoolFull as u16;
         if !queue_is_empty {
             kept |= 1 << Trouble::QueueFull as u16;
         }

@@ -1,5 +1,6 @@
 //! The thread of a destination, and the table of all of them.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -13,6 +14,7 @@ use crate::exporter::Inner;
 use crate::fork;
 use crate::http::{self, Client};
 use crate::queue::{Queue, Step, lock, wait};
+use crate::registration::Known;
 
 /// Every destination and every exporter of this process.
 pub(crate) struct Table {
@@ -25,13 +27,15 @@ pub(crate) struct Table {
 struct Registry {
     generation: u32,
     table: Mutex<Table>,
+    /// Names of files of spools that this process has open.
+    spools: Mutex<BTreeSet<String>>,
     next: OnceLock<Box<Registry>>,
 }
 
 impl Registry {
     const fn new(generation: u32) -> Self {
         let table = Mutex::new(Table { workers: Vec::new(), exporters: Vec::new() });
-        Self { generation, table, next: OnceLock::new() }
+        Self { generation, table, spools: Mutex::new(BTreeSet::new()), next: OnceLock::new() }
     }
 
     fn current() -> &'static Self {
@@ -50,6 +54,12 @@ static FIRST: Registry = Registry::new(0);
 /// The table of this process. It is locked while exporters are made, never on the way of a span.
 pub(crate) fn table() -> MutexGuard<'static, Table> {
     lock(&Registry::current().table)
+}
+
+/// The names of the files of spools that this process has open.
+#[cfg_attr(not(unix), allow(dead_code, reason = "there are no spools"))]
+pub(crate) fn spools() -> MutexGuard<'static, BTreeSet<String>> {
+    lock(&Registry::current().spools)
 }
 
 /// In a forked child: a new table, with a new queue for each exporter of the old one or, if that is locked, of those
@@ -79,6 +89,7 @@ impl Table {
                 // Read here and not by the thread: reading the environment takes a lock of the standard library, which
                 // must not be held when another thread forks.
                 proxy: http::proxy(destination, |name| std::env::var(name).ok()),
+                sessions: Known::default(),
                 state: Mutex::default(),
                 wake: Condvar::new(),
                 ended: Condvar::new(),
@@ -109,6 +120,8 @@ pub(crate) struct Worker {
     this: Weak<Worker>,
     destination: Destination,
     proxy: Option<Proxy>,
+    /// The sessions that were registered there.
+    pub(crate) sessions: Known,
     state: Mutex<State>,
     /// Told when there is something to do.
     wake: Condvar,
@@ -265,7 +278,7 @@ impl Worker {
         state.parked = false;
         let queues = state.queues.clone();
         drop(state);
-        if queues.iter().any(|queue| !queue.is_empty() || queue.is_finished()) {
+        if queues.iter().any(|queue| !queue.is_empty() || queue.is_finished() || queue.is_recovering()) {
             self.wake();
         }
     }

@@ -5,10 +5,15 @@
 //! it is told by [`answered`](Delivery::answered), which decides whether it is delivered, kept to be sent again, or
 //! dropped. Nothing is dropped without being counted, by [`Reason`].
 //!
+//! With a [spool](Delivery::set_spool), a span is there, too, from the moment in which it is pushed to that in which it
+//! is delivered or dropped for good. What the queue has to let go of stays there, for the next start.
+//!
 //! Times are nanoseconds of one monotonic clock of the caller.
 
 mod batch;
 mod flush;
+mod grouping;
+mod spooled;
 mod stats;
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "in a test an overflow is a panic")]
@@ -25,7 +30,12 @@ use core::mem;
 pub use batch::{Batch, Run, Scope};
 use flush::Flushes;
 pub use flush::Ticket;
+pub use grouping::HOLD_NS;
+use grouping::Held;
 pub use stats::{Drops, Reason, Stats};
+
+use crate::spool::Spool;
+use spooled::{Lost, Recovered};
 
 const SECOND: u64 = 1_000_000_000;
 const MIB: usize = 1024 * 1024;
@@ -43,6 +53,9 @@ pub struct Config {
     pub batch_spans: Option<usize>,
     /// How long, in ns, a span waits for others to travel with it; 0 sends every span at once.
     pub delay_ns: u64,
+    /// How long, in ns, spans are held back beyond that for the rest of their local trace, so that the trace travels in
+    /// one request; 0 for a backend that does not care ([`HOLD_NS`] for one that does).
+    pub hold_ns: u64,
     /// How long, in ns, a batch is tried before it is dropped.
     pub give_up_ns: u64,
     /// The first pause before a batch is sent again, in ns; it doubles with every failure.
@@ -61,6 +74,7 @@ impl Default for Config {
             batch_bytes: 4 * MIB,
             batch_spans: None,
             delay_ns: SECOND,
+            hold_ns: 0,
             give_up_ns: 300 * SECOND,
             backoff_ns: SECOND,
             backoff_most_ns: 30 * SECOND,
@@ -80,6 +94,8 @@ pub enum Pushed {
     },
     /// It was dropped, and counted.
     Dropped(Reason),
+    /// For this reason the queue does not take it; but it is in the spool, and the next start delivers it.
+    Spooled(Reason),
     /// Nothing was appended, so there is no span.
     Nothing,
 }
@@ -89,10 +105,12 @@ pub enum Pushed {
 pub enum Next {
     /// Send this batch and tell [`answered`](Delivery::answered) what came of it.
     Send(Batch),
-    /// A batch was dropped because the time for retries was over; it is counted. Poll again.
+    /// A batch left the queue because the time for retries was over; it is counted. Poll again.
     GaveUp {
         /// The spans that were dropped.
         spans: u64,
+        /// The spans that stay in the spool.
+        spooled: u64,
     },
     /// Nothing before this time, in ns, unless a push or a flush asks for a wake.
     Wait(u64),
@@ -159,6 +177,9 @@ pub enum Outcome {
     Kept(u64),
     /// It was dropped and counted.
     Dropped(Reason, u64),
+    /// For this reason it is not sent again by this process, but so many of its spans stay in the spool. The others were
+    /// dropped and counted.
+    Spooled(Reason, u64, u64),
 }
 
 /// How far the end of a queue has come.
@@ -178,7 +199,9 @@ pub struct Delivery {
     config: Config,
     resource: Arc<[u8]>,
     open: Batch,
+    /// When the first span came into `open`; for spans that are held back, when they were looked at.
     opened_ns: u64,
+    held: Held,
     /// Closed batches in the order in which they are sent.
     ready: VecDeque<Batch>,
     /// The number of the batch that is being sent.
@@ -197,6 +220,8 @@ pub struct Delivery {
     close: Close,
     flushes: Flushes,
     stats: Stats,
+    spool: Option<Spool>,
+    recovered: Recovered,
 }
 
 impl Delivery {
@@ -208,6 +233,7 @@ impl Delivery {
             open: Batch::new(Arc::clone(&resource)),
             resource,
             opened_ns: 0,
+            held: Held::default(),
             ready: VecDeque::new(),
             in_flight: None,
             last_number: 0,
@@ -220,20 +246,23 @@ impl Delivery {
             close: Close::Open,
             flushes: Flushes::default(),
             stats: Stats::default(),
+            spool: None,
+            recovered: Recovered::Nothing,
         }
     }
 
     /// Queues one span. `encode` appends exactly one entry of `ScopeSpans.spans` (tag `0x12`, length, `Span` message) to
     /// the buffer, or nothing. `now` reads the clock, in ns; it is asked only for the first span of a batch.
     ///
-    /// A span that does not fit into the queue is dropped and counted: the newest goes, what is queued stays.
+    /// A span that does not fit into the queue is dropped and counted: the newest goes, what is queued stays. If there is
+    /// room in the spool, it is not dropped but kept there.
     #[inline]
     pub fn push(&mut self, scope: &Scope, now: impl FnOnce() -> u64, encode: impl FnOnce(&mut Vec<u8>)) -> Pushed {
         if self.close != Close::Open {
-            return self.drop_at_push(Reason::Shutdown);
+            return self.refuse(Reason::Shutdown, scope, encode);
         }
         if self.bytes >= self.config.queue_bytes || self.config.queue_spans.is_some_and(|most| self.spans >= most) {
-            return self.drop_at_push(Reason::QueueFull);
+            return self.refuse(Reason::QueueFull, scope, encode);
         }
         let buffer = self.open.buffer(scope);
         let before = buffer.len();
@@ -251,9 +280,11 @@ impl Delivery {
             None
         };
         if let Some(reason) = reason {
-            buffer.truncate(before);
-            return self.drop_at_push(reason);
+            let span = buffer.split_off(before);
+            return self.refuse(reason, scope, |out| *out = span);
         }
+        let spool = self.spool.as_mut();
+        let mark = spool.map(|spool| spool.end(scope, buffer.get(before..).unwrap_or_default()));
         // Nobody needs waking for what waits behind a batch that is on its way or will be sent again.
         let idle = self.in_flight.is_none() && self.ready.is_empty();
         let mut news = false;
@@ -263,6 +294,10 @@ impl Delivery {
             self.close_open();
             self.open.buffer(scope).extend_from_slice(&span);
             news = true;
+        }
+        if let Some(mark) = mark {
+            self.open.run(scope).marks.push(mark.unwrap_or(0));
+            self.stats.unspooled = self.stats.unspooled.saturating_add(u64::from(mark.is_none()));
         }
         if self.open.spans == 0 {
             self.opened_ns = now();
@@ -294,12 +329,11 @@ impl Delivery {
         }
         // While a batch waits to be sent again, the open one goes on filling: a long outage ends with few large
         // requests, not with many small ones.
-        let open_until = self.opened_ns.saturating_add(self.config.delay_ns);
-        if self.ready.is_empty() && self.open.spans != 0 && now_ns >= open_until {
-            self.close_open();
+        if self.ready.is_empty() && self.open.spans != 0 && now_ns >= self.open_until() {
+            self.close_due(now_ns);
         }
         let Some(head) = self.ready.front_mut() else {
-            return if self.open.spans == 0 { Next::Idle } else { Next::Wait(open_until) };
+            return if self.open.spans == 0 { Next::Idle } else { Next::Wait(self.open_until()) };
         };
         let give_up_at = *head.give_up_at_ns.get_or_insert(now_ns.saturating_add(self.config.give_up_ns));
         if now_ns < self.not_before_ns {
@@ -307,8 +341,8 @@ impl Delivery {
                 return Next::Wait(self.not_before_ns.min(give_up_at));
             }
             let Some(batch) = self.ready.pop_front() else { return Next::Idle };
-            let spans = self.drop_batch(batch, Reason::GaveUp);
-            return Next::GaveUp { spans };
+            let Lost { dropped: spans, spooled } = self.drop_batch(batch, Reason::GaveUp);
+            return Next::GaveUp { spans, spooled };
         }
         let Some(batch) = self.ready.pop_front() else { return Next::Idle };
         self.in_flight = Some(batch.number);
@@ -332,7 +366,8 @@ impl Delivery {
                 if rejected != 0 {
                     self.flushes.lost_in_batch(batch.number, rejected);
                 }
-                self.settle(batch);
+                self.done(&batch);
+                self.settle(batch, true);
                 return Outcome::Delivered;
             }
             Answer::Refused { status, why } => {
@@ -343,12 +378,12 @@ impl Delivery {
                     (None, Some(why)) => why.into_owned(),
                     (None, None) => String::from("refused"),
                 });
-                return Outcome::Dropped(Reason::Refused, self.drop_batch(batch, Reason::Refused));
+                return self.drop_batch(batch, Reason::Refused).outcome(Reason::Refused);
             }
             Answer::TooLarge => {
                 self.recovered();
                 self.stats.last_error = Some(String::from("request too large"));
-                return Outcome::Dropped(Reason::TooLarge, self.drop_batch(batch, Reason::TooLarge));
+                return self.drop_batch(batch, Reason::TooLarge).outcome(Reason::TooLarge);
             }
             Answer::Retry { status, after_ns } => {
                 self.stats.last_error = Some(format!("HTTP {status}"));
@@ -364,11 +399,11 @@ impl Delivery {
         self.failures = self.failures.saturating_add(1);
         // At the end of a program nobody waits for a destination that is not there.
         if self.close == Close::Last || (self.close == Close::Closing && !connected) {
-            let spans = self.drop_batch(batch, Reason::Shutdown).saturating_add(self.abandon());
-            return Outcome::Dropped(Reason::Shutdown, spans);
+            let lost = self.drop_batch(batch, Reason::Shutdown);
+            return lost.and(self.abandon_all()).outcome(Reason::Shutdown);
         }
         if batch.give_up_at_ns.is_some_and(|at| now_ns >= at) {
-            return Outcome::Dropped(Reason::GaveUp, self.drop_batch(batch, Reason::GaveUp));
+            return self.drop_batch(batch, Reason::GaveUp).outcome(Reason::GaveUp);
         }
         let pause = match after_ns {
             // "Again at once" from a destination that fails would become a tight loop.
@@ -428,15 +463,19 @@ impl Delivery {
         self.close = Close::Last;
     }
 
-    /// Takes no more spans and drops what is queued; returns how many spans that were. A batch on its way gets no
-    /// further attempt.
+    /// Takes no more spans and drops what is queued; returns how many spans that were, without those that stay in the
+    /// spool. A batch on its way gets no further attempt.
     pub fn abandon(&mut self) -> u64 {
+        self.abandon_all().dropped
+    }
+
+    fn abandon_all(&mut self) -> Lost {
         self.close_without_retry();
-        let mut dropped = 0_u64;
+        let mut lost = Lost::default();
         while let Some(batch) = self.ready.pop_front() {
-            dropped = dropped.saturating_add(self.drop_batch(batch, Reason::Shutdown));
+            lost = lost.and(self.drop_batch(batch, Reason::Shutdown));
         }
-        dropped
+        lost
     }
 
     /// Whether the queue takes no more spans and has none left.
@@ -454,17 +493,40 @@ impl Delivery {
         Stats { queued: self.spans as u64, queued_bytes: self.bytes as u64, ..self.stats.clone() }
     }
 
-    #[cold]
-    fn drop_at_push(&mut self, reason: Reason) -> Pushed {
-        self.stats.dropped.add(reason, 1);
-        self.flushes.lost_at_push(1);
-        Pushed::Dropped(reason)
+    /// When the open batch is due by time.
+    fn open_until(&self) -> u64 {
+        self.opened_ns.saturating_add(self.config.delay_ns)
+    }
+
+    /// Closes the open batch, which is due by time, but for the spans that are held back.
+    fn close_due(&mut self, now_ns: u64) {
+        let Config { queue_bytes, queue_spans, delay_ns, hold_ns, .. } = self.config;
+        let is_roomy = self.bytes <= queue_bytes >> 1 && queue_spans.is_none_or(|most| self.spans <= most >> 1);
+        if delay_ns == 0 || hold_ns == 0 || !is_roomy {
+            return self.close_open();
+        }
+        let mut later = self.spare.take().unwrap_or_else(|| Batch::new(Arc::clone(&self.resource)));
+        let mut held = mem::take(&mut self.held);
+        let until_ns = self.open_until().saturating_add(hold_ns);
+        let first = held.split(&mut self.open, &mut later, now_ns, until_ns);
+        if self.open.spans == 0 {
+            mem::swap(&mut self.open, &mut later);
+            self.spare = Some(later);
+        } else {
+            self.spare = Some(later);
+            self.close_open();
+        }
+        self.held = held;
+        if let Some(first) = first {
+            self.opened_ns = now_ns.min(first.saturating_sub(delay_ns));
+        }
     }
 
     fn close_open(&mut self) {
         if self.open.spans == 0 {
             return;
         }
+        self.held.clear();
         let next = self.spare.take().unwrap_or_else(|| Batch::new(Arc::clone(&self.resource)));
         let mut batch = mem::replace(&mut self.open, next);
         self.last_number = self.last_number.saturating_add(1);
@@ -472,21 +534,15 @@ impl Delivery {
         self.ready.push_back(batch);
     }
 
-    fn drop_batch(&mut self, batch: Batch, reason: Reason) -> u64 {
-        let spans = batch.spans as u64;
-        self.stats.dropped.add(reason, spans);
-        self.flushes.lost_in_batch(batch.number, spans);
-        self.settle(batch);
-        spans
-    }
-
     /// The batch is delivered or dropped: its room is free again, and its buffers are kept for the next one.
-    fn settle(&mut self, mut batch: Batch) {
+    fn settle(&mut self, mut batch: Batch, is_done: bool) {
         self.bytes = self.bytes.saturating_sub(batch.bytes);
         self.spans = self.spans.saturating_sub(batch.spans);
         let settled = self.settled_number();
         self.flushes.settled(settled);
-        if self.spare.is_none() {
+        if batch.is_recovered {
+            self.recovered = Recovered::Over(batch, is_done);
+        } else if self.spare.is_none() {
             batch.recycle();
             self.spare = Some(batch);
         }

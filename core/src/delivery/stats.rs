@@ -26,6 +26,11 @@ impl Reason {
     pub const ALL: &'static [Self] =
         &[Self::QueueFull, Self::Refused, Self::GaveUp, Self::TooLarge, Self::Shutdown, Self::Forked];
 
+    /// Whether the span could be delivered another time, so that a spool keeps it.
+    pub(super) const fn is_temporary(self) -> bool {
+        matches!(self, Self::QueueFull | Self::GaveUp | Self::Shutdown)
+    }
+
     /// The reason as statistics name it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -81,6 +86,12 @@ pub struct Stats {
     pub retried: u64,
     /// Spans that were dropped, by reason.
     pub dropped: Drops,
+    /// Spans that left the queue undelivered but stay in the spool: the next start delivers them.
+    pub spooled: u64,
+    /// Spans that the spool had no room for: they were in the queue only.
+    pub unspooled: u64,
+    /// Spans of processes that are gone, taken from their spools into the queue.
+    pub recovered: u64,
     /// What went wrong last, in a few words; holds no address, header or secret.
     pub last_error: Option<String>,
 }

@@ -278,7 +278,7 @@ fn a_batch_is_given_up_after_the_total_time() {
                 bench.answer(batch, unreachable(false));
             }
             Next::Wait(until) => bench.now = until,
-            Next::GaveUp { spans } => break spans,
+            Next::GaveUp { spans, .. } => break spans,
             Next::Idle => panic!(),
         }
     };

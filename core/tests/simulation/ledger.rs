@@ -3,46 +3,15 @@
 //! A ledger is told everything that is asked of a queue and everything it answers. It knows each span by name, where the
 //! queue knows numbers of bytes, and so sees whether every span is in one place, in order, and settled once.
 
-use std::collections::VecDeque;
+mod recovery;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use tracebaton::delivery::{Batch, Config, Delivery, Outcome, Pushed, Reason};
 
 use crate::network::{Network, Reply};
 use crate::run::{Event, Run};
-
-/// The tag and the length of an entry, at least, and the number in it.
-pub(crate) const SPAN_BYTES: usize = 10;
-
-/// Appends the entry of a span: tag, length, a message that begins with the span's number.
-pub(crate) fn encode(span: u32, size: usize, out: &mut Vec<u8>) {
-    let message = size.max(SPAN_BYTES) - 2;
-    out.push(0x12);
-    let mut rest = message;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
-    out.extend_from_slice(&u64::from(span).to_le_bytes());
-    out.resize(out.len() + message - 8, span as u8);
-}
-
-/// The numbers of the spans in a run, each of which must be as it was pushed.
-fn decode(mut bytes: &[u8]) -> Vec<u32> {
-    let mut spans = Vec::new();
-    while let [0x12, rest @ ..] = bytes {
-        let digits = rest.iter().position(|byte| *byte < 0x80).expect("a length has an end") + 1;
-        let size = rest[..digits].iter().rev().fold(0, |size, byte| size << 7 | usize::from(byte & 0x7f));
-        let (message, after) = rest[digits..].split_at(size);
-        let (number, filler) = message.split_at(8);
-        let span = u64::from_le_bytes(number.try_into().expect("8 bytes")) as u32;
-        assert!(filler.iter().all(|byte| *byte == span as u8), "span {span} has foreign bytes");
-        spans.push(span);
-        bytes = after;
-    }
-    assert!(bytes.is_empty(), "a run ends within a span");
-    spans
-}
+use crate::spans::decode;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
@@ -52,10 +21,16 @@ enum Fate {
     /// It was in a batch of which the destination rejected some.
     PerhapsRejected,
     Dropped(Reason),
+    /// It left the queue undelivered, and stays in its spool.
+    Spooled,
 }
 
 #[derive(Debug)]
 struct Span {
+    /// The queue that it was first pushed to, and its number there.
+    origin: (u32, u32),
+    /// Whether it is in a spool, until it is settled.
+    spooled: bool,
     ended: u64,
     bytes: usize,
     scope: usize,
@@ -93,6 +68,12 @@ pub(crate) struct Ledger {
     resource: Vec<u8>,
     scopes: Vec<Vec<u8>>,
     spans: Vec<Span>,
+    /// Numbers of spans that began.
+    numbers: u32,
+    /// Where the spans are in `spans`, by number, and those of the batch that came from another process.
+    own: BTreeMap<u32, u32>,
+    foreign: BTreeMap<u32, u32>,
+    has_spool: bool,
     /// The spans that wait, in the order in which they ended.
     waiting: VecDeque<u32>,
     in_flight: Vec<u32>,
@@ -114,6 +95,16 @@ pub(crate) struct Ledger {
     rejected: u64,
     retried: u64,
     dropped: [u64; Reason::ALL.len()],
+    spooled: u64,
+    pub(crate) unspooled: u64,
+    recovered: u64,
+    /// Bytes and spans of the batch from another process, while it is queued.
+    foreign_room: (usize, usize),
+}
+
+/// Whether a spool keeps what the queue lets go for this reason.
+fn is_temporary(reason: Reason) -> bool {
+    matches!(reason, Reason::QueueFull | Reason::GaveUp | Reason::Shutdown)
 }
 
 fn event(reason: Reason) -> Event {
@@ -129,13 +120,17 @@ fn event(reason: Reason) -> Event {
 }
 
 impl Ledger {
-    pub(crate) fn new(name: u32, config: Config, resource: &[u8], scopes: &[&[u8]]) -> Self {
+    pub(crate) fn new(name: u32, config: Config, resource: &[u8], scopes: &[&[u8]], has_spool: bool) -> Self {
         Self {
             name,
             config,
             resource: resource.to_vec(),
             scopes: scopes.iter().map(|scope| scope.to_vec()).collect(),
             spans: Vec::new(),
+            numbers: 0,
+            own: BTreeMap::new(),
+            foreign: BTreeMap::new(),
+            has_spool,
             waiting: VecDeque::new(),
             in_flight: Vec::new(),
             bytes: 0,
@@ -152,12 +147,17 @@ impl Ledger {
             rejected: 0,
             retried: 0,
             dropped: [0; Reason::ALL.len()],
+            spooled: 0,
+            unspooled: 0,
+            recovered: 0,
+            foreign_room: (0, 0),
         }
     }
 
-    /// The number of the next span.
-    pub(crate) fn next(&self) -> u32 {
-        self.spans.len() as u32
+    /// The number of a new span.
+    pub(crate) fn number(&mut self) -> u32 {
+        self.numbers += 1;
+        self.numbers
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -188,16 +188,50 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn pushed(&mut self, run: &mut Run, scope: usize, bytes: usize, pushed: Pushed) {
+    pub(crate) fn pushed(
+        &mut self,
+        run: &mut Run,
+        number: u32,
+        scope: usize,
+        bytes: usize,
+        pushed: Pushed,
+        delivery: &Delivery,
+    ) {
         // Whether to wake is not prescribed: what matters is that nobody sleeps who has something to do.
         let kind = if let Pushed::Queued { .. } = pushed { Pushed::Queued { wake: false } } else { pushed };
-        assert_eq!(kind, self.place(bytes), "a span of {bytes} bytes; {} of {:?}", self.bytes, self.config);
-        let mut span = Span { ended: run.now, bytes, scope, fate: Fate::Waiting, reported: None };
+        let expected = match (self.place(bytes), kind) {
+            // A spool may keep it, but is bounded.
+            (Pushed::Dropped(reason), _) if self.has_spool && is_temporary(reason) && bytes == 0 => Pushed::Nothing,
+            (Pushed::Dropped(reason), Pushed::Spooled(_)) if self.has_spool && is_temporary(reason) => {
+                assert!(bytes <= self.config.request_bytes, "spooled, but too large");
+                Pushed::Spooled(reason)
+            }
+            (expected, _) => expected,
+        };
+        assert_eq!(kind, expected, "a span of {bytes} bytes; {} of {:?}", self.bytes, self.config);
+        let unspooled = std::mem::replace(&mut self.unspooled, delivery.stats().unspooled) != self.unspooled;
+        assert!(!unspooled || self.has_spool);
+        let mut span = Span {
+            origin: (self.name, number),
+            spooled: self.has_spool && !unspooled,
+            ended: run.now,
+            bytes,
+            scope,
+            fate: Fate::Waiting,
+            reported: None,
+        };
+        run.counts.add(Event::Unspooled, u64::from(unspooled));
         match pushed {
             Pushed::Nothing => return run.count(Event::Nothing),
             Pushed::Dropped(reason) => {
                 span.fate = Fate::Dropped(reason);
+                span.spooled = false;
                 self.count_drop(run, reason, 1);
+            }
+            Pushed::Spooled(_) => {
+                span.fate = Fate::Spooled;
+                self.spooled += 1;
+                run.count(Event::SpooledAtPush);
             }
             Pushed::Queued { .. } => {
                 if self.is_empty() {
@@ -206,7 +240,7 @@ impl Ledger {
                 if self.open_bytes != 0 && self.open_bytes + bytes > self.config.batch_bytes {
                     self.close_open();
                 }
-                self.waiting.push_back(self.next());
+                self.waiting.push_back(self.spans.len() as u32);
                 self.bytes += bytes;
                 self.open_bytes += bytes;
                 let spans = self.waiting.len() - self.closed;
@@ -218,6 +252,7 @@ impl Ledger {
             }
         }
         run.count(Event::Ended);
+        self.own.insert(number, self.spans.len() as u32);
         self.spans.push(span);
     }
 
@@ -259,20 +294,37 @@ impl Ledger {
     /// What waits was dropped, at the end of a shutdown.
     pub(crate) fn abandoned(&mut self, run: &mut Run, spans: u64) {
         self.closed(Close::Last);
-        assert_eq!(spans, self.waiting.len() as u64, "abandoned spans");
-        self.drop_waiting(run, self.waiting.len(), Reason::Shutdown);
+        let lost = self.drop_waiting(run, self.waiting.len(), Reason::Shutdown);
+        assert_eq!(spans, lost.0, "abandoned spans");
     }
 
-    fn drop_waiting(&mut self, run: &mut Run, spans: usize, reason: Reason) {
-        for span in self.waiting.drain(..spans).collect::<Vec<_>>() {
-            self.settle(span, Fate::Dropped(reason));
-        }
+    fn drop_waiting(&mut self, run: &mut Run, spans: usize, reason: Reason) -> (u64, u64) {
+        let lost = self.waiting.drain(..spans).collect::<Vec<_>>();
+        let lost = self.lose(run, &lost, reason);
         self.closed = self.closed.saturating_sub(spans);
         if self.in_flight.is_empty() {
             self.again = None;
             self.head_since = run.now;
         }
-        self.count_drop(run, reason, spans as u64);
+        lost
+    }
+
+    /// Spans leave the queue undelivered: how many are dropped, and how many stay in a spool.
+    fn lose(&mut self, run: &mut Run, spans: &[u32], reason: Reason) -> (u64, u64) {
+        let (mut dropped, mut spooled) = (0, 0);
+        for index in spans {
+            if self.spans[*index as usize].spooled && is_temporary(reason) {
+                spooled += 1;
+                self.settle(*index, Fate::Spooled);
+            } else {
+                dropped += 1;
+                self.settle(*index, Fate::Dropped(reason));
+            }
+        }
+        self.count_drop(run, reason, dropped);
+        run.counts.add(Event::Spooled, spooled);
+        self.spooled += spooled;
+        (dropped, spooled)
     }
 
     fn settle(&mut self, span: u32, fate: Fate) {
@@ -280,6 +332,10 @@ impl Ledger {
         assert!(matches!(span.fate, Fate::Waiting | Fate::InFlight), "settled twice: {span:?}");
         span.fate = fate;
         self.bytes -= span.bytes;
+        if span.origin.0 != self.name {
+            self.foreign_room.0 -= span.bytes;
+            self.foreign_room.1 -= 1;
+        }
     }
 
     /// The latest time at which a worker has to look at this queue, if nothing else happens.
@@ -316,17 +372,23 @@ impl Ledger {
         }
     }
 
-    /// A batch is sent: the numbers of its spans.
-    pub(crate) fn sending(&mut self, run: &mut Run, batch: &Batch) -> Vec<u32> {
+    /// A batch is sent: the queue that its spans were pushed to, and their numbers there.
+    pub(crate) fn sending(&mut self, run: &mut Run, batch: &Batch) -> (u32, Vec<u32>) {
         assert!(self.in_flight.is_empty(), "two batches on their way");
-        assert_eq!(batch.resource(), self.resource, "resource");
+        // What came from another process was looked at when it came.
+        let is_own = self.foreign.is_empty() || !self.waiting.front().is_some_and(|index| self.is_foreign(*index));
+        assert!(!is_own || batch.resource() == self.resource, "resource");
         let mut spans = Vec::new();
         let mut bytes = 0;
         for part in batch.runs() {
-            let found = decode(part.spans());
+            let places = if is_own { &self.own } else { &self.foreign };
+            let place = |(number, _): (u32, bool)| {
+                *places.get(&number).unwrap_or_else(|| panic!("span {number} never ended here"))
+            };
+            let found: Vec<u32> = decode(part.spans()).into_iter().map(place).collect();
             assert!(found.is_sorted(), "out of order: {found:?}");
             for span in &found {
-                let known = self.spans.get(*span as usize).unwrap_or_else(|| panic!("span {span} never ended here"));
+                let known = &self.spans[*span as usize];
                 assert_eq!(part.scope().as_bytes(), self.scopes[known.scope], "scope of {span}");
                 assert_eq!(known.fate, Fate::Waiting, "sent: {span}");
                 bytes += known.bytes;
@@ -339,7 +401,7 @@ impl Ledger {
         assert!(count != 0, "empty request");
         assert!(self.waiting.iter().take(count).eq(&spans), "not the spans whose turn it is: {spans:?}");
         assert!(count == 1 || bytes <= self.config.batch_bytes, "batch of {bytes} bytes");
-        assert!(self.config.batch_spans.is_none_or(|most| count <= most.max(1)), "batch of {count} spans");
+        assert!(!is_own || self.config.batch_spans.is_none_or(|most| count <= most.max(1)), "batch of {count} spans");
         assert!(run.now >= self.pause_until, "sent in a pause until {}", self.pause_until);
         assert!(count <= self.closed, "sent before the batch was full, old enough or flushed");
         if let Some(again) = self.again {
@@ -353,18 +415,23 @@ impl Ledger {
         let first_attempt = self.again.map_or(run.now, |again| again.first_attempt);
         self.again = Some(Again { spans: count, first_attempt });
         self.in_flight.clone_from(&spans);
-        spans
+        let origins = spans.iter().map(|span| self.spans[*span as usize].origin);
+        (self.spans[spans[0] as usize].origin.0, origins.map(|(_, number)| number).collect())
+    }
+
+    fn is_foreign(&self, index: u32) -> bool {
+        self.spans[index as usize].origin.0 != self.name
     }
 
     /// A batch was dropped in a pause.
-    pub(crate) fn gave_up(&mut self, run: &mut Run, spans: u64) {
-        let spans = spans as usize;
+    pub(crate) fn gave_up(&mut self, run: &mut Run, dropped: u64, spooled: u64) {
+        let spans = (dropped + spooled) as usize;
         assert!(run.now < self.pause_until, "given up though it could be sent");
         assert!(run.now >= self.head_since.saturating_add(self.config.give_up_ns), "given up early");
         assert!(self.again.is_none_or(|again| spans == again.spans), "another batch than the one that failed");
         assert!(spans != 0 && spans <= self.closed, "given up: {spans} of {}", self.closed);
         run.count(Event::GaveUpWaiting);
-        self.drop_waiting(run, spans, Reason::GaveUp);
+        assert_eq!(self.drop_waiting(run, spans, Reason::GaveUp), (dropped, spooled), "given up");
     }
 
     /// An answer came, or none, and the queue has decided.
@@ -372,10 +439,13 @@ impl Ledger {
         let spans = std::mem::take(&mut self.in_flight);
         let count = spans.len() as u64;
         let again = self.again.take().expect("a batch is on its way");
-        let drop_in_flight = |this: &mut Self, run: &mut Run, reason| {
-            spans.iter().for_each(|span| this.settle(*span, Fate::Dropped(reason)));
-            this.count_drop(run, reason, count);
+        let lose_in_flight = |this: &mut Self, run: &mut Run, reason| {
             this.head_since = run.now;
+            this.lose(run, &spans, reason)
+        };
+        let outcome_of = |reason, (dropped, spooled)| match spooled {
+            0 => Outcome::Dropped(reason, dropped),
+            _ => Outcome::Spooled(reason, spooled, dropped),
         };
         let (connected, after) = match reply {
             Reply::Status { status: 200..=299, rejected, .. } => {
@@ -389,7 +459,8 @@ impl Ledger {
                 let fate = if rejected == 0 { Fate::Delivered } else { Fate::PerhapsRejected };
                 for span in &spans {
                     self.settle(*span, fate);
-                    assert!(rejected != 0 || network.has(self.name, *span).0, "delivered to nobody: {span}");
+                    let (queue, number) = self.spans[*span as usize].origin;
+                    assert!(rejected != 0 || network.has(queue, number).0, "delivered to nobody: {span}");
                 }
                 self.head_since = run.now;
                 return;
@@ -405,20 +476,23 @@ impl Ledger {
             Reply::Status { status: 413, .. } | Reply::TooLargeToSend => {
                 assert_eq!(outcome, Outcome::Dropped(Reason::TooLarge, count));
                 self.recovered();
-                return drop_in_flight(self, run, Reason::TooLarge);
+                lose_in_flight(self, run, Reason::TooLarge);
+                return;
             }
             Reply::Status { .. } | Reply::Broken => {
                 assert_eq!(outcome, Outcome::Dropped(Reason::Refused, count));
                 self.recovered();
-                return drop_in_flight(self, run, Reason::Refused);
+                lose_in_flight(self, run, Reason::Refused);
+                return;
             }
         };
         self.failures += 1;
         if self.close == Close::Last || (self.close == Close::Closing && !connected) {
-            let all = count + self.waiting.len() as u64;
-            assert_eq!(outcome, Outcome::Dropped(Reason::Shutdown, all));
-            drop_in_flight(self, run, Reason::Shutdown);
-            return self.abandoned(run, all - count);
+            let first = lose_in_flight(self, run, Reason::Shutdown);
+            self.closed(Close::Last);
+            let rest = self.drop_waiting(run, self.waiting.len(), Reason::Shutdown);
+            assert_eq!(outcome, outcome_of(Reason::Shutdown, (first.0 + rest.0, first.1 + rest.1)));
+            return;
         }
         match outcome {
             Outcome::Kept(until) => {
@@ -434,11 +508,11 @@ impl Ledger {
                     self.waiting.push_front(*span);
                 }
             }
-            Outcome::Dropped(Reason::GaveUp, dropped) => {
-                assert_eq!(dropped, count);
+            Outcome::Dropped(Reason::GaveUp, _) | Outcome::Spooled(Reason::GaveUp, ..) => {
                 assert!(run.now >= self.head_since.saturating_add(self.config.give_up_ns), "given up early");
                 run.count(Event::GaveUpAnswered);
-                drop_in_flight(self, run, Reason::GaveUp);
+                let lost = lose_in_flight(self, run, Reason::GaveUp);
+                assert_eq!(outcome, outcome_of(Reason::GaveUp, lost));
             }
             other => panic!("{other:?} after {reply:?}"),
         }
@@ -463,7 +537,7 @@ impl Ledger {
 
     /// What has to be said about a flush: `None` while a span before it is not settled; `false` if one was lost, unless
     /// a flush that ended before this one began has answered for it.
-    pub(crate) fn truth(&self, watch: &Watch) -> Option<bool> {
+    pub(crate) fn flushed(&self, watch: &Watch) -> Option<bool> {
         let before = &self.spans[..watch.upto];
         if before.iter().any(|span| matches!(span.fate, Fate::Waiting | Fate::InFlight)) {
             return None;
@@ -473,11 +547,11 @@ impl Ledger {
     }
 
     pub(crate) fn flush_end(&mut self, watch: &Watch, delivered: bool) {
-        let truth = self.truth(watch);
+        let truth = self.flushed(watch);
         assert_eq!(delivered, truth == Some(true), "a flush said {delivered}, the truth is {truth:?}");
         self.flush_ends += 1;
         for span in &mut self.spans[..watch.upto] {
-            if matches!(span.fate, Fate::PerhapsRejected | Fate::Dropped(_)) {
+            if matches!(span.fate, Fate::PerhapsRejected | Fate::Dropped(_) | Fate::Spooled) {
                 span.reported.get_or_insert(self.flush_ends);
             }
         }
@@ -488,8 +562,14 @@ impl Ledger {
         let stats = delivery.stats();
         let queued = (self.waiting.len() + self.in_flight.len()) as u64;
         assert_eq!((stats.queued, stats.queued_bytes), (queued, self.bytes as u64), "queued");
-        assert!(self.bytes <= self.config.queue_bytes, "{} bytes in a queue of {:?}", self.bytes, self.config);
-        assert!(self.config.queue_spans.is_none_or(|most| queued <= most as u64), "{queued} spans");
+        let (bytes, spans) = (self.bytes - self.foreign_room.0, queued as usize - self.foreign_room.1);
+        assert!(bytes <= self.config.queue_bytes, "{bytes} bytes in a queue of {:?}", self.config);
+        assert!(self.config.queue_spans.is_none_or(|most| spans <= most), "{queued} spans");
+        assert_eq!(
+            (stats.spooled, stats.unspooled, stats.recovered),
+            (self.spooled, self.unspooled, self.recovered),
+            "spooled, unspooled, recovered"
+        );
         assert_eq!(
             (stats.sent, stats.rejected, stats.retried),
             (self.sent, self.rejected, self.retried),
@@ -506,25 +586,31 @@ impl Ledger {
     pub(crate) fn finish(&self, network: &Network) {
         assert!(self.is_empty(), "left in queue {}: {:?}, {:?}", self.name, self.waiting, self.in_flight);
         let ended = self.spans.len() as u64 + self.dropped[Reason::Forked as usize];
-        assert_eq!(ended, self.sent + self.rejected + self.dropped.iter().sum::<u64>(), "ended, and accounted for");
+        assert_eq!(
+            ended,
+            self.sent + self.rejected + self.spooled + self.dropped.iter().sum::<u64>(),
+            "ended, and accounted for"
+        );
         self.check_receipts(network);
     }
 
-    /// The process died: what it had queued is lost, and nothing else.
+    /// The process died: what it had queued and not spooled is lost, and nothing else.
     pub(crate) fn died(&self, run: &mut Run, network: &Network) {
-        run.counts.add(Event::Died, (self.waiting.len() + self.in_flight.len()) as u64);
+        let queued = self.waiting.iter().chain(&self.in_flight);
+        run.counts.add(Event::Died, queued.filter(|index| !self.spans[**index as usize].spooled).count() as u64);
         self.check_receipts(network);
     }
 
     /// What the destination has and what the queue says that it has are the same, but for answers that were lost.
     fn check_receipts(&self, network: &Network) {
-        for (number, span) in (0..).zip(&self.spans) {
-            let (received, said_so) = network.has(self.name, number);
+        for span in &self.spans {
+            let (queue, number) = span.origin;
+            let (received, said_so) = network.has(queue, number);
             match span.fate {
                 Fate::Delivered => assert!(received, "delivered to nobody: {number}"),
                 Fate::Dropped(_) => assert!(!received || !said_so, "counted as dropped, but delivered: {number}"),
                 // Its request may be on its way.
-                Fate::PerhapsRejected | Fate::Waiting | Fate::InFlight => {}
+                Fate::PerhapsRejected | Fate::Waiting | Fate::InFlight | Fate::Spooled => {}
             }
         }
     }

@@ -2,10 +2,12 @@
 //! the network, deaths and forks of processes, and the order of it all. The machine is [`tracebaton::delivery`], driven
 //! like the export crate drives it (see `process.rs`); the clock is a number.
 //!
-//! What must hold (see `ledger.rs` and `network.rs`), checked after every step:
+//! What must hold (see `ledger.rs`, `network.rs` and `spool.rs`), checked after every step:
 //!
-//! - every span that ended is delivered or counted as dropped, for the right reason, unless its process died;
-//! - none arrives twice, unless an answer was lost;
+//! - every span that ended is delivered, in a spool or counted as dropped, for the right reason, unless its process died
+//!   without a spool; with one that had room, it is delivered by another process or still in the spool;
+//! - every span that was recorded when it began, and had not ended when its process died, is delivered as interrupted;
+//! - none arrives twice, unless an answer was lost or a process died;
 //! - queues, batches, pauses and the time for retries are within their bounds, and nobody sleeps who has something to do;
 //! - a flush or shutdown says the truth.
 //!
@@ -20,6 +22,8 @@ mod network;
 mod process;
 mod random;
 mod run;
+mod spans;
+mod spool;
 mod world;
 
 use std::io::Write as _;

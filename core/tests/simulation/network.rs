@@ -3,6 +3,7 @@
 use tracebaton::delivery::Answer;
 
 use crate::run::{Event, MS, Run, SECOND};
+use crate::spool::File;
 
 /// What the client gets to know.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +66,8 @@ pub(crate) struct Network {
     timeout: u64,
     /// How likely a destination is healthy.
     health: u64,
+    /// The spools of processes that are gone.
+    pub(crate) files: Vec<File>,
 }
 
 /// What is sent, as far as the network looks into it.
@@ -83,7 +86,7 @@ impl Network {
         let timeout = random.pick(&[SECOND, 10 * SECOND]);
         let health = random.pick(&[1, 4, 20]);
         let destinations = vec![Destination { mood: Mood::Healthy, until: 0 }; destinations];
-        Self { destinations, receipts: Vec::new(), timeout, health }
+        Self { destinations, receipts: Vec::new(), timeout, health, files: Vec::new() }
     }
 
     /// Decides what becomes of a request. Answers what the client gets to know, and after how many ns.
@@ -189,6 +192,12 @@ impl Network {
         if again {
             run.count(Event::Twice);
         }
+    }
+
+    /// A process died before it heard the answer about this span.
+    pub(crate) fn unheard(&mut self, queue: u32, span: u32) {
+        let receipt = self.receipt(queue, span);
+        receipt.lost = receipt.lost.max(receipt.accepted);
     }
 
     fn receipt(&mut self, queue: u32, span: u32) -> &mut Receipt {

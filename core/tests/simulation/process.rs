@@ -19,9 +19,12 @@ mod worker;
 
 use tracebaton::delivery::{Config, Delivery, Next, Pushed, Reason, Scope, Ticket};
 
-use crate::ledger::{self, Close, Ledger, Watch};
+use crate::ledger::{Close, Ledger, Watch};
 use crate::network::Network;
 use crate::run::{Event, MS, Run, SECOND};
+use crate::spans;
+use crate::spool::{Disk, File, Truth};
+use tracebaton::spool::{Recovery, Start};
 use worker::{Phase, Worker};
 
 /// How long a fork waits for requests in flight.
@@ -42,6 +45,21 @@ struct Queue {
     held: bool,
     /// The worker was woken to report that the queue is full.
     full: bool,
+    /// Where its spool is.
+    disk: Option<Disk>,
+    /// Spans that were recorded when they began.
+    open: Vec<Open>,
+    /// The spool of another process that it recovers.
+    recovery: Option<(File, Recovery)>,
+    /// A spool could not be recovered wholly: the next process tries again.
+    recovers: bool,
+}
+
+struct Open {
+    number: u32,
+    scope: usize,
+    size: usize,
+    start: Start,
 }
 
 /// Someone who waits for a flush or a shutdown.
@@ -111,10 +129,89 @@ fn config(run: &mut Run) -> Config {
         batch_bytes: random.pick(&[1, 50, 100, 1_000, 4_000]),
         batch_spans: random.pick(&[None, None, None, Some(1), Some(2), Some(10)]),
         delay_ns: random.pick(&[SECOND, SECOND, 200 * MS, 10 * SECOND, MS, 0]),
+        // What is held back is out of order, which is for tests/grouping.rs to follow.
+        hold_ns: 0,
         give_up_ns: random.pick(&[300 * SECOND, 300 * SECOND, 10 * SECOND, SECOND, 0]),
         backoff_ns,
         backoff_most_ns: backoff_ns * random.pick(&[1, 4, 30]),
         request_bytes: random.pick(&[60, 250, 1_000, 10_000]),
+    }
+}
+
+impl Queue {
+    /// What the spool was told is not torn by a later death.
+    fn keep(&self) {
+        self.disk.iter().for_each(Disk::keep);
+    }
+
+    /// The call within which the process dies: the number of its span, which may be as before it or as after it.
+    fn last_words(&mut self, run: &mut Run, scopes: &[Scope]) -> u32 {
+        let scope = run.random.pick(&[0, 1, 2]);
+        let mut bytes = Vec::new();
+        let mut encode = |number, size| {
+            spans::encode(number, size, &mut bytes);
+            bytes.clone()
+        };
+        let (size, now) = (run.random.below(200) as usize, run.now);
+        if run.random.chance(500)
+            && let Some(Open { number, scope, size, start }) = self.open.first()
+        {
+            let (number, bytes) = (*number, encode(*number, *size));
+            let encode = |buffer: &mut Vec<u8>| buffer.extend_from_slice(&bytes);
+            let pushed = self.delivery.push_started(*start, &scopes[*scope], || now, encode);
+            let unspooled = self.delivery.stats().unspooled != self.ledger.unspooled;
+            if unspooled || !matches!(pushed, Pushed::Queued { .. } | Pushed::Spooled(_)) {
+                // Only before the call it was there for certain.
+                self.open.remove(0);
+            }
+            return number;
+        }
+        let number = self.ledger.number();
+        let bytes = encode(number, size);
+        if run.random.chance(500) {
+            let _ = self.delivery.start(&scopes[scope], &bytes);
+        } else {
+            let _ = self.delivery.push(&scopes[scope], || now, |buffer| buffer.extend_from_slice(&bytes));
+        }
+        number
+    }
+
+    /// Notes what became of a batch from the spool of another process.
+    fn take_recovered(&mut self, run: &mut Run, network: &mut Network) {
+        let Some((batch, is_done)) = self.delivery.take_recovered() else { return };
+        self.ledger.recovered_end(is_done);
+        if is_done {
+            self.recovery.as_mut().expect("the file of the batch").0.done(&batch);
+        } else {
+            run.count(Event::PartSpool);
+            self.recovers = false;
+            network.files.extend(self.recovery.take().map(|(file, _)| file));
+        }
+    }
+
+    /// The process is gone: its spool stays if there is something in it, and the one that it recovered does. `torn` is
+    /// what was in it before the call within which it died, and the number of the span of that.
+    fn leave(&mut self, run: &mut Run, network: &mut Network, torn: Option<(Truth, u32)>) {
+        network.files.extend(self.recovery.take().map(|(file, _)| file));
+        let Some(disk) = &self.disk else { return };
+        let needed = self.delivery.spool().is_some_and(|spool| spool.is_needed());
+        let (truth, perhaps) = match torn {
+            Some((truth, number)) => {
+                run.count(Event::Torn);
+                (truth, Some(number))
+            }
+            None => {
+                disk.keep();
+                (self.ledger.truth(), None)
+            }
+        };
+        let open = self.open.iter().map(|open| (open.number, open.scope % SCOPES.len()));
+        let file = File::new(self.destination, disk.torn(run), truth, open, perhaps);
+        assert!(needed || file.is_done(), "a spool that is not needed has something in it");
+        if needed {
+            run.count(Event::LeftSpool);
+            network.files.push(file);
+        }
     }
 }
 
@@ -154,15 +251,28 @@ impl Process {
         self.made += 1;
         run.count(Event::Exporter);
         self.workers[destination].queues.push(self.queues.len());
+        let spool = run.random.chance(500).then(|| Disk::spool(run, name, resource));
+        let (disk, spool) = spool.unzip();
+        let mut delivery = Delivery::new(config.clone(), resource);
+        if let Some(spool) = spool {
+            delivery.set_spool(spool);
+        }
         self.queues.push(Queue {
             destination,
-            delivery: Delivery::new(config.clone(), resource),
-            ledger: Ledger::new(name, config.clone(), resource, &SCOPES),
+            ledger: Ledger::new(name, config.clone(), resource, &SCOPES, disk.is_some()),
+            delivery,
+            recovers: disk.is_some(),
+            disk,
+            open: Vec::new(),
+            recovery: None,
             config,
             resource: resource.to_vec(),
             held: true,
             full: false,
         });
+        if self.queues.last().is_some_and(|queue| queue.recovers) {
+            self.wake(run, destination);
+        }
     }
 
     /// Who acts next, and when; nobody, if the process has ended.
@@ -191,8 +301,10 @@ impl Process {
         }
         self.check(run);
         if self.program == Program::Ended && self.next().is_none() {
-            for queue in &self.queues {
+            for queue in &mut self.queues {
                 queue.ledger.finish(network);
+                queue.take_recovered(run, network);
+                queue.leave(run, network, None);
             }
             let busy = self.workers.iter().any(|worker| !worker.queues.is_empty());
             assert!(!busy, "a thread has ended before its queues");
@@ -228,6 +340,7 @@ impl Process {
         #[derive(Clone, Copy)]
         enum Action {
             Push,
+            Start,
             Pause,
             Flush,
             Shutdown,
@@ -246,6 +359,7 @@ impl Process {
         let index = run.random.pick(&held);
         let action = run.random.weighted(&[
             (400, Action::Push),
+            (100, Action::Start),
             (250, Action::Pause),
             (80, Action::Flush),
             (6, Action::Shutdown),
@@ -258,6 +372,11 @@ impl Process {
                 let usual = run.random.pick(&[10, 30, 100, 400]);
                 for _ in 0..run.random.pick(&[1, 1, 3, 12]) {
                     self.push(run, index, usual);
+                }
+            }
+            Action::Start => {
+                for _ in 0..run.random.pick(&[1, 1, 4]) {
+                    self.start(run, index, 60);
                 }
             }
             Action::Pause => {
@@ -299,35 +418,66 @@ impl Process {
         }
     }
 
-    fn die(&mut self, run: &mut Run, network: &Network) -> Done {
+    /// The process is killed, perhaps within a write to a spool.
+    fn die(&mut self, run: &mut Run, network: &mut Network) -> Done {
         run.count(Event::Death);
         self.say(run, || "dies".into());
-        for queue in &self.queues {
+        for queue in &mut self.queues {
+            queue.take_recovered(run, network);
             queue.ledger.check(&queue.delivery);
             queue.ledger.died(run, network);
+            queue.ledger.on_their_way().for_each(|(queue, number)| network.unheard(queue, number));
+            let truth = queue.ledger.truth();
+            let torn = run.random.chance(700).then(|| queue.last_words(run, &self.scopes));
+            queue.leave(run, network, torn.map(|number| (truth, number)));
         }
         Done::Gone
+    }
+
+    fn start(&mut self, run: &mut Run, index: usize, usual: u64) {
+        let scope = run.random.below(self.scopes.len() as u64) as usize;
+        let queue = &mut self.queues[index];
+        let (number, size) = (queue.ledger.number(), run.random.below(usual) as usize);
+        let mut bytes = Vec::new();
+        spans::encode(number, size, &mut bytes);
+        if let Some(start) = queue.delivery.start(&self.scopes[scope], &bytes) {
+            run.count(Event::Started);
+            queue.open.push(Open { number, scope, size, start });
+        }
+        queue.keep();
+        self.say(run, || format!("q{index} span {number} begins"));
+        self.check(run);
     }
 
     fn push(&mut self, run: &mut Run, index: usize, usual: u64) {
         let scope = run.random.below(self.scopes.len() as u64) as usize;
         let queue = &mut self.queues[index];
-        let span = queue.ledger.next();
         let mut bytes = Vec::new();
-        if !run.random.chance(20) {
-            let size = if run.random.chance(30) { 5_000 } else { usual };
-            ledger::encode(span, run.random.below(size) as usize, &mut bytes);
-        }
         let now = run.now;
-        let pushed = queue.delivery.push(&self.scopes[scope], || now, |buffer| buffer.extend_from_slice(&bytes));
-        queue.ledger.pushed(run, scope % SCOPES.len(), bytes.len(), pushed);
+        let (number, scope, pushed) = if !queue.open.is_empty() && run.random.chance(400) {
+            let at = run.random.below(queue.open.len() as u64) as usize;
+            let Open { number, scope, size, start } = queue.open.swap_remove(at);
+            spans::encode(number, size, &mut bytes);
+            let encode = |buffer: &mut Vec<u8>| buffer.extend_from_slice(&bytes);
+            (number, scope, queue.delivery.push_started(start, &self.scopes[scope], || now, encode))
+        } else {
+            let number = queue.ledger.number();
+            if !run.random.chance(20) {
+                let size = if run.random.chance(30) { 5_000 } else { usual };
+                spans::encode(number, run.random.below(size) as usize, &mut bytes);
+            }
+            let encode = |buffer: &mut Vec<u8>| buffer.extend_from_slice(&bytes);
+            (number, scope, queue.delivery.push(&self.scopes[scope], || now, encode))
+        };
+        queue.ledger.pushed(run, number, scope % SCOPES.len(), bytes.len(), pushed, &queue.delivery);
+        queue.keep();
         let wake = match pushed {
             Pushed::Queued { wake } => wake,
             Pushed::Dropped(Reason::QueueFull) => !std::mem::replace(&mut queue.full, true),
-            Pushed::Dropped(_) | Pushed::Nothing => false,
+            Pushed::Dropped(_) | Pushed::Spooled(_) | Pushed::Nothing => false,
         };
         let destination = queue.destination;
-        self.say(run, || format!("q{index} span {span}, {} bytes: {pushed:?}", bytes.len()));
+        self.say(run, || format!("q{index} span {number}, {} bytes: {pushed:?}", bytes.len()));
         let queue = &mut self.queues[index];
         if queue.ledger.is_sending() {
             // Export's thread does not ask while it sends, but an event loop may.
@@ -350,7 +500,7 @@ impl Process {
         }
         let watch = queue.ledger.flush();
         let open = queue.delivery.flushed(&ticket).is_none();
-        assert_eq!(open, queue.ledger.truth(&watch).is_none(), "whether a flush has to wait");
+        assert_eq!(open, queue.ledger.flushed(&watch).is_none(), "whether a flush has to wait");
         let destination = queue.destination;
         self.say(run, || format!("q{index} {} for {time} ns", if shutdown { "shutdown" } else { "flush" }));
         if open {
@@ -369,7 +519,7 @@ impl Process {
         let waiter = &mut self.waiters[index];
         let queue = &mut self.queues[waiter.queue];
         let outcome = queue.delivery.flushed(&waiter.ticket);
-        assert_eq!(outcome, queue.ledger.truth(&waiter.watch), "flushed");
+        assert_eq!(outcome, queue.ledger.flushed(&waiter.watch), "flushed");
         let interrupted = run.now >= waiter.interrupted;
         if outcome.is_none() && run.now < waiter.deadline && !interrupted {
             waiter.at = waiter.deadline.min(waiter.interrupted);

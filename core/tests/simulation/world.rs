@@ -23,6 +23,9 @@ pub(crate) fn simulate(seed: u64, verbose: bool) -> Counts {
         });
         let Some((at, index, actor)) = next.min_by_key(|(at, ..)| *at) else {
             assert!(processes.is_empty(), "a process waits for nothing");
+            for file in std::mem::take(&mut network.files) {
+                file.check(&mut run);
+            }
             return run.counts;
         };
         assert!(at >= run.now, "time runs backwards");

@@ -120,17 +120,18 @@ impl Process {
 
     /// Asks a queue what to do, and does it.
     fn step(&mut self, run: &mut Run, network: &mut Network, worker: usize, index: usize, mut round: Round) {
+        self.recover(run, network, index);
         let queue = &mut self.queues[index];
         let next = queue.delivery.poll(run.now);
         let finished = queue.delivery.is_finished();
         queue.ledger.polled(run);
         match next {
             Next::Send(batch) => {
-                let spans = queue.ledger.sending(run, &batch);
+                let (origin, spans) = queue.ledger.sending(run, &batch);
                 round.again = true;
                 let request = Request {
                     destination: queue.destination,
-                    queue: queue.ledger.name,
+                    queue: origin,
                     spans: &spans,
                     bytes: batch.resource().len() + batch.bytes(),
                     most_bytes: queue.config.request_bytes,
@@ -142,9 +143,11 @@ impl Process {
                 self.workers[worker].at = at;
                 return;
             }
-            Next::GaveUp { spans } => {
-                queue.ledger.gave_up(run, spans);
-                self.say(run, || format!("q{index} gives up {spans} spans"));
+            Next::GaveUp { spans, spooled } => {
+                queue.ledger.gave_up(run, spans, spooled);
+                queue.keep();
+                queue.take_recovered(run, network);
+                self.say(run, || format!("q{index} gives up {spans} spans, and {spooled} for now"));
                 let soon = run.soon();
                 self.notify_waiters(index, soon);
                 round.again = true;
@@ -164,11 +167,40 @@ impl Process {
         self.go_on(worker, round);
     }
 
-    fn answer(&mut self, run: &mut Run, network: &Network, index: usize, batch: Batch, reply: Reply) {
+    /// Takes a batch from the spool of a process that is gone, if this is the moment for it.
+    fn recover(&mut self, run: &mut Run, network: &mut Network, index: usize) {
+        let queue = &mut self.queues[index];
+        if !queue.recovers || !queue.delivery.wants_recovered() {
+            return;
+        }
+        if queue.recovery.is_none() {
+            let found = network.files.iter().position(|file| file.destination == queue.destination);
+            let Some(found) = found else { return };
+            let file = network.files.swap_remove(found);
+            let recovery = file.open();
+            queue.recovery = Some((file, recovery));
+        }
+        let Some((file, recovery)) = &mut queue.recovery else { return };
+        if let Some((batch, spans)) = file.next(run, recovery, queue.config.batch_bytes) {
+            queue.ledger.recovering(run, file.queue(), &spans);
+            queue.delivery.push_recovered(batch);
+            let text = format!("q{index} recovers {spans:?}");
+            self.say(run, || text);
+        } else {
+            assert!(file.is_done(), "not recovered: {:?}", file.left);
+            run.count(Event::DoneSpool);
+            queue.recovery = None;
+        }
+    }
+
+    fn answer(&mut self, run: &mut Run, network: &mut Network, index: usize, batch: Batch, reply: Reply) {
         let random = run.random.next();
         let queue = &mut self.queues[index];
         let outcome = queue.delivery.answered(batch, reply.answer(), run.now, random);
         queue.ledger.answered(run, network, reply, outcome);
+        queue.keep();
+        // At once: a process that ends now has it noted.
+        queue.take_recovered(run, network);
         if queue.ledger.is_empty() {
             queue.full = false;
         }

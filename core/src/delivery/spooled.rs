@@ -1,0 +1,175 @@
+//! Delivery with a spool: what is there besides the queue, and what comes from the spools of processes that are gone.
+
+use alloc::vec::Vec;
+use core::mem;
+
+use super::{Batch, Close, Delivery, Outcome, Pushed, Reason, Scope};
+use crate::spool::{Spool, Start};
+
+/// What became of the spans of batches that left the queue undelivered.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Lost {
+    pub(super) dropped: u64,
+    pub(super) spooled: u64,
+}
+
+impl Lost {
+    pub(super) fn outcome(self, reason: Reason) -> Outcome {
+        if self.spooled == 0 {
+            Outcome::Dropped(reason, self.dropped)
+        } else {
+            Outcome::Spooled(reason, self.spooled, self.dropped)
+        }
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            dropped: self.dropped.saturating_add(other.dropped),
+            spooled: self.spooled.saturating_add(other.spooled),
+        }
+    }
+}
+
+/// Spans from the spool of a process that is gone: see [`push_recovered`](Delivery::push_recovered).
+#[derive(Debug)]
+pub(super) enum Recovered {
+    /// There are none.
+    Nothing,
+    /// They are queued or on their way.
+    Queued,
+    /// They are delivered or dropped for good, or not.
+    Over(Batch, bool),
+}
+
+impl Delivery {
+    /// Gives the queue a spool, which must be for the same resource; only one that has nothing queued takes it.
+    pub fn set_spool(&mut self, spool: Spool) {
+        if self.spans == 0 {
+            self.spool = Some(spool);
+        }
+    }
+
+    /// Records in the spool that a span begins: an entry as [`push`](Self::push) has it, with what is known by now. If the
+    /// process dies before the span ends, the next start delivers it as [interrupted](crate::spool::interrupted).
+    /// `None` if there is no spool, or no room in it.
+    #[inline]
+    pub fn start(&mut self, scope: &Scope, entry: &[u8]) -> Option<Start> {
+        self.spool.as_mut()?.start(scope, entry)
+    }
+
+    /// As [`push`](Self::push), for a span whose [start](Self::start) was recorded. Whatever becomes of the span, it is
+    /// not open any more.
+    #[inline]
+    pub fn push_started(
+        &mut self,
+        start: Start,
+        scope: &Scope,
+        now: impl FnOnce() -> u64,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Pushed {
+        let pushed = self.push(scope, now, encode);
+        self.forget(start);
+        pushed
+    }
+
+    /// A span whose [start](Self::start) was recorded will not be pushed, and nobody is to be told about it.
+    #[inline]
+    pub fn forget(&mut self, start: Start) {
+        if let Some(spool) = &mut self.spool {
+            spool.close(start);
+        }
+    }
+
+    /// The spool.
+    pub fn spool(&self) -> Option<&Spool> {
+        self.spool.as_ref()
+    }
+
+    /// Parts with the spool, if nothing is queued that is in it. What it holds stays in its memory.
+    pub fn take_spool(&mut self) -> Option<Spool> {
+        if self.spans == 0 { self.spool.take() } else { None }
+    }
+
+    /// Whether this is a good moment for [`push_recovered`](Self::push_recovered): nothing else waits to be sent, the last
+    /// request did not fail, and spans are taken.
+    pub fn wants_recovered(&self) -> bool {
+        self.close == Close::Open
+            && self.in_flight.is_none()
+            && self.ready.is_empty()
+            && self.failures == 0
+            && matches!(self.recovered, Recovered::Nothing)
+    }
+
+    /// Queues spans of a process that is gone, a batch of its [`Recovery`](crate::spool::Recovery). They are sent like
+    /// others. Ask [`take_recovered`](Self::take_recovered) what became of them.
+    pub fn push_recovered(&mut self, mut batch: Batch) {
+        self.last_number = self.last_number.saturating_add(1);
+        batch.number = self.last_number;
+        batch.is_recovered = true;
+        self.bytes = self.bytes.saturating_add(batch.bytes);
+        self.spans = self.spans.saturating_add(batch.spans);
+        self.stats.recovered = self.stats.recovered.saturating_add(batch.spans as u64);
+        self.recovered = Recovered::Queued;
+        self.ready.push_back(batch);
+    }
+
+    /// The batch that [`push_recovered`](Self::push_recovered) queued, once it has left the queue; and whether its spans
+    /// are delivered or dropped for good. Else they have to stay where they came from.
+    pub fn take_recovered(&mut self) -> Option<(Batch, bool)> {
+        match mem::replace(&mut self.recovered, Recovered::Nothing) {
+            Recovered::Over(batch, is_done) => Some((batch, is_done)),
+            other => {
+                self.recovered = other;
+                None
+            }
+        }
+    }
+
+    /// The queue does not take a span: it is dropped, unless the spool can keep it for later. Without one it is not even
+    /// encoded.
+    #[cold]
+    pub(super) fn refuse(&mut self, reason: Reason, scope: &Scope, encode: impl FnOnce(&mut Vec<u8>)) -> Pushed {
+        if let (Some(spool), true) = (&mut self.spool, reason.is_temporary()) {
+            let mut span = Vec::new();
+            encode(&mut span);
+            if span.is_empty() {
+                return Pushed::Nothing;
+            }
+            if span.len() <= self.config.request_bytes && spool.end(scope, &span).is_some() {
+                self.stats.spooled = self.stats.spooled.saturating_add(1);
+                self.flushes.lost_at_push(1);
+                return Pushed::Spooled(reason);
+            }
+        }
+        self.stats.dropped.add(reason, 1);
+        self.flushes.lost_at_push(1);
+        Pushed::Dropped(reason)
+    }
+
+    /// A batch leaves the queue undelivered. What is in a spool stays there, if another try is worth it.
+    pub(super) fn drop_batch(&mut self, batch: Batch, reason: Reason) -> Lost {
+        let spans = batch.spans as u64;
+        let is_kept = reason.is_temporary();
+        let spooled = match (is_kept, &self.spool) {
+            (true, _) if batch.is_recovered => spans,
+            (true, Some(_)) => batch.marks().count() as u64,
+            _ => 0,
+        };
+        if !is_kept {
+            self.done(&batch);
+        }
+        let dropped = spans.saturating_sub(spooled);
+        self.stats.dropped.add(reason, dropped);
+        self.stats.spooled = self.stats.spooled.saturating_add(spooled);
+        self.flushes.lost_in_batch(batch.number, spans);
+        self.settle(batch, !is_kept);
+        Lost { dropped, spooled }
+    }
+
+    /// The spans of a batch are delivered, or dropped for good: the spool need not keep them.
+    pub(super) fn done(&mut self, batch: &Batch) {
+        if let (Some(spool), false) = (&mut self.spool, batch.is_recovered) {
+            batch.marks().for_each(|mark| spool.settle(mark));
+        }
+    }
+}

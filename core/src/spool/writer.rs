@@ -1,0 +1,404 @@
+//! Writing: the pool of segments, and which of them may be used again.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::{fmt, mem};
+
+use super::format::{
+    DONE, HEADER_BYTES, Header, Kind, RECORD_HEAD, SEGMENT_HEAD, record_bytes, record_head, segment_head, state_at,
+};
+use super::{Mark, Memory};
+use crate::delivery::Scope;
+
+/// A span that was recorded when it began: to be given back when it ends. Copies are the same span; one that was given
+/// back already changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Start {
+    slot: u32,
+    /// Slots are used again.
+    turn: u32,
+}
+
+/// Where the record of an open span is.
+#[derive(Clone, Copy, Default, Debug)]
+struct Slot {
+    turn: u32,
+    /// No record if the slot is free.
+    mark: Mark,
+    bytes: u32,
+    scope: u16,
+}
+
+/// What is known of a segment besides what is in it.
+#[derive(Clone, Default, Debug)]
+struct Segment {
+    seed: u64,
+    /// Its scopes, in the order of their numbers.
+    scopes: Vec<Scope>,
+    used: usize,
+    /// Spans that ended and are not done with.
+    ended: u32,
+    /// Starts of spans that are open, and the bytes of their records.
+    open: u32,
+    open_bytes: usize,
+}
+
+impl Segment {
+    fn is_done(&self) -> bool {
+        self.ended == 0 && self.open == 0
+    }
+}
+
+/// The spool of one queue. It writes to its memory only, and never blocks; where there is no room a span is not in it.
+pub struct Spool {
+    memory: Box<dyn Memory>,
+    header: Header,
+    segment_bytes: usize,
+    resource: Arc<[u8]>,
+    segments: Vec<Segment>,
+    /// Segments with nothing in them that is needed. The last one comes first: its pages are warm. One is kept, for
+    /// copies of open starts.
+    free: Vec<usize>,
+    /// The one that is written.
+    current: usize,
+    sequence: u64,
+    slots: Vec<Slot>,
+    free_slots: Vec<u32>,
+    /// Spans that ended and are not done with, in all segments.
+    ended: u64,
+    /// A start that is copied.
+    scratch: Vec<u8>,
+    /// Starts that were copied.
+    #[cfg(test)]
+    pub(super) evacuated: u64,
+}
+
+impl fmt::Debug for Spool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spool").field("header", &self.header).field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+impl Spool {
+    /// Begins a spool in this memory, which is all zeros and has [`Header::file_bytes`], for spans of the resource with
+    /// this encoding. `None` if the sizes do not fit: fewer than three segments, or one that cannot hold the resource.
+    pub fn new(header: Header, mut memory: Box<dyn Memory>, resource: &[u8]) -> Option<Self> {
+        let segment_bytes = header.segment_bytes as usize;
+        let is_possible = header.is_possible()
+            && header.segments >= 3
+            && memory.bytes().len() as u64 >= header.file_bytes()
+            && record_bytes(resource.len()) <= segment_bytes >> 1;
+        if !is_possible {
+            return None;
+        }
+        memory.write(0, &header.encode());
+        let segments = alloc::vec![Segment::default(); header.segments as usize];
+        let mut spool = Self {
+            memory,
+            header,
+            segment_bytes,
+            resource: Arc::from(resource),
+            free: (1..segments.len()).rev().collect(),
+            segments,
+            current: 0,
+            sequence: 0,
+            slots: Vec::new(),
+            free_slots: Vec::new(),
+            ended: 0,
+            scratch: Vec::new(),
+            #[cfg(test)]
+            evacuated: 0,
+        };
+        spool.begin(0);
+        Some(spool)
+    }
+
+    /// Records a span that begins: an entry of `ScopeSpans.spans` with what is known of it. `None` if there is no room.
+    #[inline]
+    pub fn start(&mut self, scope: &Scope, entry: &[u8]) -> Option<Start> {
+        let (mark, scope) = self.put(Kind::Start, scope, entry)?;
+        let bytes = record_bytes(entry.len());
+        let segment = self.segments.get_mut(self.current)?;
+        segment.open = segment.open.saturating_add(1);
+        segment.open_bytes = segment.open_bytes.saturating_add(bytes);
+        let slot = self.free_slots.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len().saturating_sub(1) as u32
+        });
+        let place = self.slots.get_mut(slot as usize)?;
+        *place = Slot { mark, bytes: bytes as u32, scope, turn: place.turn };
+        Some(Start { slot, turn: place.turn })
+    }
+
+    /// Records a span that has ended, as an entry of `ScopeSpans.spans`. `None` if there is no room.
+    #[inline]
+    pub(crate) fn end(&mut self, scope: &Scope, entry: &[u8]) -> Option<Mark> {
+        let (mark, _) = self.put(Kind::End, scope, entry)?;
+        let segment = self.segments.get_mut(self.current)?;
+        segment.ended = segment.ended.saturating_add(1);
+        self.ended = self.ended.saturating_add(1);
+        Some(mark)
+    }
+
+    /// The span has ended, whatever became of it: it is not open any more. Comes after [`end`](Self::end), so that it is
+    /// one or the other at every moment.
+    #[inline]
+    pub(crate) fn close(&mut self, start: Start) {
+        let Some(slot) = self.slots.get_mut(start.slot as usize) else { return };
+        if slot.turn != start.turn || slot.mark == 0 {
+            return;
+        }
+        let Slot { mark, bytes, .. } = *slot;
+        *slot = Slot { turn: slot.turn.wrapping_add(1), ..Slot::default() };
+        self.free_slots.push(start.slot);
+        self.done(mark, |segment| {
+            segment.open = segment.open.saturating_sub(1);
+            segment.open_bytes = segment.open_bytes.saturating_sub(bytes as usize);
+        });
+    }
+
+    /// A span that ended is delivered, or dropped for good: it is not needed any more. To be called once for each.
+    #[inline]
+    pub(crate) fn settle(&mut self, mark: Mark) {
+        self.ended = self.ended.saturating_sub(1);
+        self.done(mark, |segment| segment.ended = segment.ended.saturating_sub(1));
+    }
+
+    /// How many spans ended and are neither delivered nor dropped for good.
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    /// How many spans are open.
+    pub fn open(&self) -> u64 {
+        self.slots.len().saturating_sub(self.free_slots.len()) as u64
+    }
+
+    /// Whether the next start has something to recover.
+    pub fn is_needed(&self) -> bool {
+        self.ended != 0 || self.open() != 0
+    }
+
+    /// All of its memory.
+    pub fn bytes(&self) -> &[u8] {
+        self.memory.bytes()
+    }
+
+    /// How often a segment was begun.
+    #[cfg(test)]
+    pub(super) fn laps(&self) -> u64 {
+        self.sequence
+    }
+
+    fn base(&self, segment: usize) -> usize {
+        HEADER_BYTES.saturating_add(segment.saturating_mul(self.segment_bytes))
+    }
+
+    /// Where records end: before the tail, and with room for the record that says that the segment is full.
+    fn room_end(&self) -> usize {
+        self.segment_bytes.saturating_sub(SEGMENT_HEAD + RECORD_HEAD)
+    }
+
+    /// Notes in a record that it is done with, and in its segment what `count` does.
+    #[inline]
+    fn done(&mut self, mark: Mark, count: impl FnOnce(&mut Segment)) {
+        let at = (mark as usize) << 3;
+        self.memory.write(state_at(at), &[DONE]);
+        let Some(index) = at.saturating_sub(HEADER_BYTES).checked_div(self.segment_bytes) else { return };
+        let Some(segment) = self.segments.get_mut(index) else { return };
+        count(segment);
+        if segment.is_done() && index != self.current {
+            self.free.push(index);
+        }
+    }
+
+    /// Begins a segment with nothing in it.
+    fn begin(&mut self, index: usize) {
+        self.sequence = self.sequence.wrapping_add(1);
+        let base = self.base(index);
+        let head = segment_head(&self.header, self.sequence);
+        // The tail first: see `Records::of`.
+        self.memory.write(base.saturating_add(self.segment_bytes).saturating_sub(SEGMENT_HEAD), &head);
+        self.memory.write(base, &head);
+        self.current = index;
+        let seed = self.header.seed(self.sequence);
+        if let Some(segment) = self.segments.get_mut(index) {
+            segment.scopes.clear();
+            *segment =
+                Segment { seed, scopes: mem::take(&mut segment.scopes), used: SEGMENT_HEAD, ..Segment::default() };
+        }
+        let resource = Arc::clone(&self.resource);
+        self.append(Kind::Resource, 0, &resource);
+    }
+
+    /// Appends a record to the segment that is written, in which there is room.
+    #[inline]
+    fn append(&mut self, kind: Kind, scope: u16, payload: &[u8]) -> Mark {
+        let base = self.base(self.current);
+        let Some(segment) = self.segments.get_mut(self.current) else { return 0 };
+        let place = base.saturating_add(segment.used);
+        let head = record_head(segment.seed, segment.used, kind, scope, payload);
+        segment.used = segment.used.saturating_add(record_bytes(payload.len()));
+        // The head last: without it there is no record.
+        self.memory.write(place.saturating_add(RECORD_HEAD), payload);
+        self.memory.write(place, &head);
+        (place >> 3) as Mark
+    }
+
+    /// Appends a record of a span, and its scope before it if that is new to the segment. The mark, and the number of
+    /// the scope.
+    #[inline]
+    fn put(&mut self, kind: Kind, scope: &Scope, entry: &[u8]) -> Option<(Mark, u16)> {
+        if let Some(known) = self.place(scope, entry.len()) {
+            return Some((self.append(kind, known, entry), known));
+        }
+        self.put_elsewhere(kind, scope, entry)
+    }
+
+    /// The number of the scope, if it is known in the segment and there is room for a payload of this size.
+    #[inline]
+    fn place(&self, scope: &Scope, payload: usize) -> Option<u16> {
+        let segment = self.segments.get(self.current)?;
+        let fits = segment.used.checked_add(record_bytes(payload))? <= self.room_end();
+        let known = segment.scopes.iter().position(|known| known.is(scope))?;
+        fits.then_some(known as u16)
+    }
+
+    /// As [`put`](Self::put), where the scope is new or the segment full.
+    #[cold]
+    fn put_elsewhere(&mut self, kind: Kind, scope: &Scope, entry: &[u8]) -> Option<(Mark, u16)> {
+        if !self.has_room(scope, entry.len()) {
+            let most = record_bytes(self.resource.len()).saturating_add(scope_bytes(scope));
+            let most = most.saturating_add(record_bytes(entry.len())).saturating_add(SEGMENT_HEAD);
+            // One that fits into no segment is no reason to leave this one.
+            if most > self.room_end() || !self.roll() || !self.has_room(scope, entry.len()) {
+                return None;
+            }
+        }
+        let scope = self.scope(scope)?;
+        Some((self.append(kind, scope, entry), scope))
+    }
+
+    /// Whether a payload of this size fits into the segment that is written, with its scope if that is new.
+    fn has_room(&self, scope: &Scope, payload: usize) -> bool {
+        let Some(segment) = self.segments.get(self.current) else { return false };
+        let known = segment.scopes.iter().any(|known| known.is(scope));
+        let more = if known { 0 } else { scope_bytes(scope) };
+        (known || segment.scopes.len() < usize::from(u16::MAX))
+            && segment.used.saturating_add(more).saturating_add(record_bytes(payload)) <= self.room_end()
+    }
+
+    /// The number of a scope in the segment that is written, in which there is room for it.
+    fn scope(&mut self, scope: &Scope) -> Option<u16> {
+        let segment = self.segments.get_mut(self.current)?;
+        if let Some(known) = segment.scopes.iter().position(|known| known.is(scope)) {
+            return Some(known as u16);
+        }
+        let number = segment.scopes.len() as u16;
+        segment.scopes.push(scope.clone());
+        let mut payload = mem::take(&mut self.scratch);
+        payload.clear();
+        encode_scope(scope, &mut payload);
+        self.append(Kind::Scope, number, &payload);
+        self.scratch = payload;
+        Some(number)
+    }
+
+    /// Leaves the segment that is written for a free one; false if there is none. One more stays free: into that one the
+    /// open starts of another can be copied, so that spans which are open for long do not use up the pool.
+    fn roll(&mut self) -> bool {
+        let left = self.current;
+        if self.segments.get(left).is_some_and(Segment::is_done) {
+            self.begin(left);
+            return true;
+        }
+        let victim = match *self.free {
+            [] => return false,
+            [_] => match self.only_open() {
+                Some(victim) => Some(victim),
+                None => return false,
+            },
+            _ => None,
+        };
+        let Some(next) = self.free.pop() else { return false };
+        self.append(Kind::Full, 0, &[]);
+        self.begin(next);
+        if let Some(victim) = victim {
+            self.evacuate(victim);
+        }
+        true
+    }
+
+    /// The segment with the fewest bytes of open starts among those that have nothing else, and at most half of one.
+    fn only_open(&self) -> Option<usize> {
+        let candidates = self.segments.iter().enumerate().filter(|(_, segment)| {
+            let scopes = segment.scopes.iter().fold(0_usize, |sum, scope| sum.saturating_add(scope_bytes(scope)));
+            segment.ended == 0
+                && segment.open != 0
+                && segment.open_bytes.saturating_add(scopes) <= self.segment_bytes >> 2
+        });
+        candidates.min_by_key(|(_, segment)| segment.open_bytes).map(|(index, _)| index)
+    }
+
+    /// Copies the open starts of a segment to the one that is written, which has room for them.
+    fn evacuate(&mut self, victim: usize) {
+        let (base, end) = (self.base(victim), self.base(victim.saturating_add(1)));
+        for index in 0..self.slots.len() {
+            let Some(&slot) = self.slots.get(index) else { continue };
+            let at = (slot.mark as usize) << 3;
+            if !(base..end).contains(&at) {
+                continue;
+            }
+            let Some(scope) = self.segments.get(victim).and_then(|from| from.scopes.get(usize::from(slot.scope)))
+            else {
+                continue;
+            };
+            let scope = scope.clone();
+            let Some(number) = self.scope(&scope) else { continue };
+            let mut payload = mem::take(&mut self.scratch);
+            payload.clear();
+            let record = self.memory.bytes().get(at..at.saturating_add(slot.bytes as usize)).unwrap_or_default();
+            let length = record.first_chunk().map_or(0, |length| u32::from_le_bytes(*length)) as usize;
+            let from = record.get(RECORD_HEAD..RECORD_HEAD.saturating_add(length));
+            payload.extend_from_slice(from.unwrap_or_default());
+            let mark = self.append(Kind::Start, number, &payload);
+            #[cfg(test)]
+            {
+                self.evacuated = self.evacuated.saturating_add(1);
+            }
+            self.scratch = payload;
+            if let Some(slot) = self.slots.get_mut(index) {
+                (slot.mark, slot.scope) = (mark, number);
+            }
+            if let Some(segment) = self.segments.get_mut(self.current) {
+                segment.open = segment.open.saturating_add(1);
+                segment.open_bytes = segment.open_bytes.saturating_add(slot.bytes as usize);
+            }
+            // The copy is there before the original is not: at no moment is there neither.
+            self.done(slot.mark, |segment| {
+                segment.open = segment.open.saturating_sub(1);
+                segment.open_bytes = segment.open_bytes.saturating_sub(slot.bytes as usize);
+            });
+        }
+    }
+}
+
+fn encode_scope(scope: &Scope, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(scope.as_bytes().len() as u32).to_le_bytes());
+    out.extend_from_slice(scope.as_bytes());
+    out.extend_from_slice(scope.schema_url().as_bytes());
+}
+
+/// The scope of such a record.
+pub(super) fn decode_scope(payload: &[u8]) -> Option<Scope> {
+    let (length, rest) = payload.split_first_chunk()?;
+    let (scope, url) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    Some(Scope::new(scope).with_schema_url(core::str::from_utf8(url).ok()?))
+}
+
+/// The bytes of the record of a scope.
+fn scope_bytes(scope: &Scope) -> usize {
+    let payload = scope.as_bytes().len().saturating_add(scope.schema_url().len()).saturating_add(4);
+    record_bytes(payload)
+}

@@ -1,0 +1,42 @@
+//! Spans of the simulation: real ones, of a number and as many bytes as are wanted.
+
+use tracebaton::otlp::reader::{Fields, SpanView, Wire};
+
+/// The tag and the length of an entry, and the number in it.
+pub(crate) const SPAN_BYTES: usize = 12;
+
+/// Appends the entry of a span: its number, which is its id, and a name of what is left of the size.
+pub(crate) fn encode(number: u32, size: usize, out: &mut Vec<u8>) {
+    let mut message = vec![0x12, 8];
+    message.extend_from_slice(&u64::from(number).to_le_bytes());
+    let put = |out: &mut Vec<u8>, tag: u8, bytes: &[u8]| {
+        out.push(tag);
+        let mut rest = bytes.len();
+        while rest >= 0x80 {
+            out.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        out.push(rest as u8);
+        out.extend_from_slice(bytes);
+    };
+    let name = size.saturating_sub(SPAN_BYTES + 2);
+    if name != 0 {
+        put(&mut message, 0x2a, &vec![number as u8; name]);
+    }
+    put(out, 0x12, &message);
+}
+
+/// The spans in a run, each of which must be as it was pushed: their numbers, and whether they were interrupted.
+pub(crate) fn decode(bytes: &[u8]) -> Vec<(u32, bool)> {
+    let mut spans = Vec::new();
+    for entry in Fields::of(bytes) {
+        let Ok((2, Wire::Bytes(message))) = entry else { panic!("not an entry: {entry:?}") };
+        let span = SpanView::parse(message).expect("a span");
+        let number = u64::from_le_bytes(span.span_id().expect("an id").to_bytes()) as u32;
+        assert!(span.name.as_bytes().iter().all(|byte| *byte == number as u8), "span {number} has foreign bytes");
+        let status = span.status.map(|status| (status.code, status.message.to_str() == "interrupted"));
+        assert!(matches!(status, None | Some((2, true))), "status of {number}: {status:?}");
+        spans.push((number, status.is_some()));
+    }
+    spans
+}

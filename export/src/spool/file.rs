@@ -1,0 +1,258 @@
+//! The files: made, mapped, locked, listed.
+//!
+//! The lock is POSIX's (`fcntl`): it belongs to the process, is not inherited by a forked child, and ends with the process
+//! even if a child still has the file open. It also ends as soon as the process closes any descriptor of the file, which is
+//! why a process must not open a file twice: it knows the names of those that it has open.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use memmap2::MmapMut;
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fcntl_lock};
+use rustix::io::Errno;
+use tracebaton::spool::{HEADER_BYTES, Header, LABEL_BYTES, Memory, Recovery, Source, Spool as Core, Unreadable};
+
+use super::{Info, Spool};
+use crate::clock;
+use crate::worker;
+
+const SUFFIX: &str = ".spool";
+/// While it is made, which nobody else looks at.
+const NEW: &str = ".new";
+/// Where files go that are damaged.
+const CORRUPT: &str = "corrupt";
+const MIB: u64 = 1 << 20;
+/// Segments in the smallest pool.
+const SEGMENTS_LEAST: u64 = 8;
+
+/// A name that this process has open: nothing else in it opens the file.
+#[derive(Debug)]
+struct Claim(String);
+
+impl Claim {
+    fn new(name: &str) -> Option<Self> {
+        worker::spools().insert(name.to_owned()).then(|| Self(name.to_owned()))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        worker::spools().remove(&self.0);
+    }
+}
+
+/// A file that is this process's, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Locked {
+    pub(super) path: PathBuf,
+    // Closed before the name is given up.
+    pub(super) file: File,
+    _claim: Claim,
+}
+
+impl Locked {
+    /// Locks the file, unless another process has; this one has claimed the name.
+    fn new(path: PathBuf, file: File, claim: Claim) -> io::Result<Option<Self>> {
+        // From here on it is closed before the name is given up.
+        let this = Self { path, file, _claim: claim };
+        match fcntl_lock(&this.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::AGAIN | Errno::ACCESS) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        // Whoever had it before may have removed it.
+        let is_there = this.file.metadata()?.nlink() != 0;
+        Ok(is_there.then_some(this))
+    }
+
+    /// The file at this path, unless it is somebody else's.
+    pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(claim) = Claim::new(&name) else { return Ok(None) };
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Self::new(path.to_owned(), file, claim)
+    }
+
+    /// The file is not needed any more.
+    pub(super) fn remove(self) {
+        // A file that cannot be removed is found again, with nothing in it.
+        let _ = fs::remove_file(&self.path);
+    }
+
+    /// Moves the file out of the way. Whether that was possible.
+    pub(super) fn set_aside(self) -> bool {
+        let (Some(dir), Some(name)) = (self.path.parent(), self.path.file_name()) else { return false };
+        let aside = dir.join(CORRUPT);
+        let moved = private_dir(&aside).and_then(|()| {
+            // Names are random: the same one is the same file, which must not be lost either.
+            let to = aside.join(name);
+            if to.exists() { Err(ErrorKind::AlreadyExists.into()) } else { fs::rename(&self.path, to) }
+        });
+        moved.is_ok()
+    }
+}
+
+impl Source for &Locked {
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> bool {
+        self.file.read_exact_at(into, offset).is_ok()
+    }
+}
+
+/// A mapped file.
+struct Mapped {
+    map: MmapMut,
+    _locked: Locked,
+}
+
+impl Memory for Mapped {
+    fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    #[inline]
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(place) = self.map.get_mut(at..at.saturating_add(bytes.len())) {
+            place.copy_from_slice(bytes);
+        }
+    }
+}
+
+fn private_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Makes the spool of an exporter, and its file; or says why that is not possible.
+pub(super) fn create(options: &Spool, resource: &[u8]) -> Result<(Core, PathBuf), String> {
+    let Spool { dir, label, bytes, .. } = options;
+    let is_label = |label: &str| label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if label.is_empty() || label.len() > LABEL_BYTES || !is_label(label) {
+        return Err(String::from("its label is none"));
+    }
+    // Few large segments waste less room than many small ones; but one is kept free, and one is written.
+    let bytes = bytes.saturating_sub(HEADER_BYTES as u64);
+    let segment = MIB.min(bytes / SEGMENTS_LEAST) & !7;
+    let segments = bytes.checked_div(segment).unwrap_or(0);
+    let (Ok(segment_bytes), Ok(segments)) = (u32::try_from(segment), u32::try_from(segments)) else {
+        return Err(String::from("its size is out of range"));
+    };
+    let made_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+    let header = Header {
+        label: label.clone(),
+        process: std::process::id(),
+        nonce: clock::random(),
+        made_ns,
+        segment_bytes,
+        segments,
+    };
+    let made = || -> io::Result<Option<(Core, PathBuf)>> {
+        private_dir(dir)?;
+        let name = format!("{label}-{}-{:016x}{SUFFIX}", header.process, header.nonce);
+        let (new, path) = (dir.join(format!("{name}{NEW}")), dir.join(&name));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new)?;
+        let spool = fill(&file, header.file_bytes()).and_then(|()| {
+            let claim = Claim::new(&name).ok_or(ErrorKind::AlreadyExists)?;
+            let locked = Locked::new(path.clone(), file, claim)?.ok_or(ErrorKind::AlreadyExists)?;
+            // SAFETY: the file is this process's: it is new, its name is random, it is locked, and other processes that
+            // follow the rules above do not write to a file that is locked. One that does not, in a directory of the
+            // owner only, changes bytes that are plain data here.
+            let map = unsafe { MmapMut::map_mut(&locked.file) }?;
+            Ok(Core::new(header.clone(), Box::new(Mapped { map, _locked: locked }), resource))
+        });
+        // It gets its name when it is complete: nobody finds one that is not.
+        let spool = spool.and_then(|spool| fs::rename(&new, &path).map(|()| spool));
+        if !matches!(spool, Ok(Some(_))) {
+            let _ = fs::remove_file(&new);
+            let _ = fs::remove_file(&path);
+        }
+        Ok(spool?.map(|spool| (spool, path)))
+    };
+    match made() {
+        Ok(Some(spool)) => Ok(spool),
+        Ok(None) => Err(String::from("its size is out of range")),
+        // The kind says it without the path.
+        Err(error) => Err(error.kind().to_string()),
+    }
+}
+
+/// Gives the file its size, with room on the disk for all of it.
+fn fill(mut file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) if file.metadata()?.len() == bytes => return Ok(()),
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+        Err(error) => return Err(error.into()),
+    }
+    file.rewind()?;
+    let zeros = vec![0; MIB as usize];
+    let mut left = bytes;
+    while left != 0 {
+        let some = left.min(MIB) as usize;
+        file.write_all(zeros.get(..some).unwrap_or_default())?;
+        left = left.saturating_sub(some as u64);
+    }
+    Ok(())
+}
+
+/// The files of spools in a directory, by name.
+pub(super) fn paths(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(SUFFIX) && path.is_file() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The label in the name of a file.
+pub(super) fn label(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.split('-').next().unwrap_or_default().to_owned()
+}
+
+pub(super) fn list(dir: &Path) -> io::Result<Vec<Info>> {
+    let mut infos = Vec::new();
+    for path in paths(dir)? {
+        let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
+        let process =
+            path.file_name().unwrap_or_default().to_string_lossy().split('-').nth(1).and_then(|it| it.parse().ok());
+        let mut info = Info {
+            label: label(&path),
+            path,
+            process: process.unwrap_or(0),
+            is_locked: true,
+            ended: 0,
+            open: 0,
+            bytes,
+            damaged: 0,
+            unreadable: None,
+        };
+        let name = info.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(claim) = Claim::new(&name) else {
+            infos.push(info);
+            continue;
+        };
+        // One that is locked is read all the same, as it is at the moment.
+        let read = File::options().read(true).write(true).open(&info.path).map(|file| {
+            let lock = fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive);
+            info.is_locked = lock.is_err();
+            let locked = Locked { path: info.path.clone(), file, _claim: claim };
+            Recovery::new(&mut &locked)
+        });
+        match read.unwrap_or(Err(Unreadable::Io)) {
+            Ok(recovery) => {
+                let summary = recovery.summary();
+                info.process = recovery.header().process;
+                (info.ended, info.open) = (summary.ended, summary.open);
+                info.damaged = if info.is_locked { 0 } else { summary.damaged };
+            }
+            Err(why) => info.unreadable = Some(why),
+        }
+        infos.push(info);
+    }
+    Ok(infos)
+}

@@ -1,0 +1,95 @@
+//! Spools on disk: what [`tracebaton::spool`] decides, done with mapped files and locks.
+//!
+//! Every exporter of every process has a file of its own in a directory that many may share. The file is made in its full
+//! size when the exporter is, so that no span ever waits for the disk or finds it full; it is locked for as long as the
+//! process lives. An exporter's thread, or [`list`] and [`recover`](crate::Exporter::recover) on behalf of a program, takes
+//! the files that nobody has locked, delivers what is in them, and removes them when all of it is delivered or was refused
+//! for good. What cannot be read or is damaged is moved to the directory `corrupt` beside them, and never removed.
+//!
+//! The directory must be on a local disk, and nobody else may change its files: a mapped file that somebody cuts off ends
+//! the process that has it mapped.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tracebaton::spool::Unreadable;
+
+#[cfg(unix)]
+mod file;
+mod recovery;
+
+pub(crate) use recovery::Recoveries;
+
+/// Where an exporter keeps spans in case its process dies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spool {
+    /// The directory. It is made if need be, for its owner only: spans hold what programs and people said.
+    pub dir: PathBuf,
+    /// What kind of destination the spans are for: letters, digits and `_`, 16 at most. Exporters take over only files of
+    /// their own kind. It is part of file names: no address, and no secret.
+    pub label: String,
+    /// The size of the file, in bytes. With 0 there is none: what other processes left is delivered, and that is all.
+    pub bytes: u64,
+    /// Whether spans are recorded when they begin, too.
+    pub starts: bool,
+}
+
+impl Spool {
+    /// The usual size of a file, in bytes: 64 MiB.
+    pub const BYTES: u64 = 64 << 20;
+
+    /// A spool of the usual size, with starts.
+    pub fn new(dir: impl Into<PathBuf>, label: &str) -> Self {
+        Self { dir: dir.into(), label: label.to_owned(), bytes: Self::BYTES, starts: true }
+    }
+}
+
+/// What [`list`] knows of a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Info {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The number of the process that made it; on the machine, or in the container, that it ran on.
+    pub process: u32,
+    /// Whether that process, or one that recovers the file, has it open.
+    pub is_locked: bool,
+    /// What kind of destination the spans are for.
+    pub label: String,
+    /// Spans that ended and were neither delivered nor refused.
+    pub ended: u64,
+    /// Spans that are open, or were when the process died.
+    pub open: u64,
+    /// The size of the file.
+    pub bytes: u64,
+    /// Bytes that cannot be read, but for the end of a write that the process died in.
+    pub damaged: u64,
+    /// Why nothing can be read.
+    pub unreadable: Option<Unreadable>,
+}
+
+/// The files of all spools in a directory, by name. Those of this process are in the list, but not read.
+///
+/// # Errors
+///
+/// Those of reading the directory; a file that cannot be read is in the list as such.
+pub fn list(dir: &Path) -> io::Result<Vec<Info>> {
+    #[cfg(unix)]
+    return file::list(dir);
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// The spool of an exporter in this process, and its file; or why there is none, in words without paths.
+#[cfg(unix)]
+pub(crate) fn create(options: &Spool, resource: &[u8]) -> Result<(tracebaton::spool::Spool, PathBuf), String> {
+    file::create(options, resource)
+}
+
+/// There is none here.
+#[cfg(not(unix))]
+pub(crate) fn create(_: &Spool, _: &[u8]) -> Result<(tracebaton::spool::Spool, PathBuf), String> {
+    Err(String::from("there are no spools on this system"))
+}

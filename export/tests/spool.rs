@@ -1,0 +1,350 @@
+//! Spools on real disks: processes that are killed, a full disk, a directory that cannot be written, damage, forks.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::*;
+use tracebaton::otlp::reader::{Repeated, SpanView};
+use tracebaton_export::spool::{self, Spool};
+use tracebaton_export::{Config, Exporter, Pushed, Reason, Started, fork};
+
+/// A directory that is gone with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("tracebaton-spool-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        Self(dir)
+    }
+
+    fn options(&self) -> Option<Spool> {
+        Some(Spool { bytes: 1 << 20, ..Spool::new(&self.0, "otlp") })
+    }
+
+    fn files(&self) -> usize {
+        spool::list(&self.0).unwrap().len()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn encode(id: u64, end_ns: u64, out: &mut Vec<u8>) {
+    let mut span = vec![0x0a, 16];
+    span.extend([1; 16]);
+    span.extend([0x12, 8]);
+    span.extend(id.to_be_bytes());
+    span.extend([0x2a, 4]);
+    span.extend(b"name");
+    span.push(0x39);
+    span.extend(id.to_le_bytes());
+    span.push(0x41);
+    span.extend(end_ns.to_le_bytes());
+    out.extend([0x12, u8::try_from(span.len()).unwrap()]);
+    out.extend(span);
+}
+
+fn start(exporter: &Exporter, id: u64) -> Option<Started> {
+    exporter.start(&scope(), |out| encode(id, 0, out))
+}
+
+fn end(exporter: &Exporter, id: u64, started: Option<Started>) -> Pushed {
+    exporter.record_started(&scope(), started, |out| encode(id, id + 1_000, out))
+}
+
+/// Ids of the spans in requests: those that ended, and those that were interrupted. None comes twice.
+fn arrived(requests: &[Request]) -> (BTreeSet<u64>, BTreeSet<u64>) {
+    let (mut ended, mut interrupted) = (BTreeSet::new(), BTreeSet::new());
+    for request in requests {
+        let body = request.plain();
+        for resource in Repeated::of(&body, 1) {
+            for scope in Repeated::of(resource.unwrap(), 2) {
+                for span in Repeated::of(scope.unwrap(), 2) {
+                    let span = SpanView::parse(span.unwrap()).unwrap();
+                    let id = u64::from_be_bytes(span.span_id().unwrap().to_bytes());
+                    let is_open = span.status.as_ref().is_some_and(|status| status.message.to_str() == "interrupted");
+                    assert!(if is_open { &mut interrupted } else { &mut ended }.insert(id), "{id} twice");
+                    assert!(span.end_ns >= span.start_ns && span.end_ns != 0);
+                }
+            }
+        }
+    }
+    (ended, interrupted)
+}
+
+fn new(url: String, options: Option<Spool>) -> Exporter {
+    Exporter::with_spool(destination(url), config(), RESOURCE, None, options).unwrap()
+}
+
+/// Nobody listens there.
+fn nowhere() -> String {
+    String::from("http://127.0.0.1:9")
+}
+
+/// This program again, as a child that records spans and tells of each, until it is killed.
+fn child(dir: &Path, first: u64) -> (Child, impl Iterator<Item = (char, u64)>) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "a_child", "--nocapture"]).env("SPOOL_DIR", dir).env("SPOOL_FIRST", first.to_string());
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let said = lines.map_while(Result::ok).filter_map(|line| {
+        let (what, id) = line.split_once(' ')?;
+        Some((what.chars().next()?, id.parse().ok()?))
+    });
+    (child, said)
+}
+
+#[test]
+fn a_child() {
+    let (Some(dir), Ok(first)) = (std::env::var_os("SPOOL_DIR"), std::env::var("SPOOL_FIRST")) else { return };
+    let exporter = new(nowhere(), Some(Spool { bytes: 4 << 20, ..Spool::new(dir, "otlp") }));
+    let mut out = std::io::stdout().lock();
+    let mut open = Vec::new();
+    for id in first.parse::<u64>().unwrap().. {
+        let started = start(&exporter, id);
+        writeln!(out, "s {id}").unwrap();
+        open.push((id, started));
+        if id % 3 != 0 {
+            let (id, started) = open.remove(open.len() / 2);
+            let _ = end(&exporter, id, started);
+            writeln!(out, "e {id}").unwrap();
+        }
+        if open.len() > 20 {
+            open.remove(0);
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
+
+#[test]
+fn killed_processes_lose_nothing() {
+    let dir = Dir::new("killed");
+    let (mut started, mut ended) = (BTreeSet::new(), BTreeSet::new());
+    let mut children: Vec<_> = (0..2).map(|number| child(&dir.0, 1 + number * 1_000_000)).collect();
+    for (child, said) in &mut children {
+        let mut count = 0;
+        for (what, id) in said.by_ref() {
+            if what == 's' { &mut started } else { &mut ended }.insert(id);
+            count += 1;
+            if count == 500 {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+    }
+    let infos = spool::list(&dir.0).unwrap();
+    assert_eq!(infos.iter().filter(|info| !info.is_locked && info.damaged == 0).count(), 2);
+    let count: u64 = infos.iter().map(|info| info.ended + info.open).sum();
+    assert!(count >= started.len() as u64);
+
+    let server = Server::start();
+    // Of another kind: it leaves them alone.
+    let other = new(server.url(), Some(Spool::new(&dir.0, "honeyhive")));
+    assert!(other.recover(PATIENCE, || true));
+    assert_eq!(server.seen(), 0);
+    let exporter = new(server.url(), dir.options());
+    assert!(exporter.recover(PATIENCE, || true));
+    let (arrived, interrupted) = arrived(&server.requests(2));
+    assert!(ended.is_subset(&arrived), "lost: {:?}", ended.difference(&arrived));
+    let open: BTreeSet<_> = started.difference(&arrived).copied().collect();
+    assert!(open.is_subset(&interrupted), "not reported: {:?}", open.difference(&interrupted));
+    assert!(interrupted.is_disjoint(&arrived));
+    assert_eq!(exporter.stats().recovered, count);
+    assert!(exporter.shutdown(PATIENCE) && other.shutdown(PATIENCE));
+    drop((exporter, other));
+    until("all files are gone", || dir.files() == 0);
+}
+
+#[test]
+fn what_is_not_delivered_at_the_shutdown_is_delivered_by_the_next_start() {
+    let dir = Dir::new("shutdown");
+    let (reporter, messages) = reporter();
+    let config = Config { delay_ns: u64::MAX, ..config() };
+    let exporter = Exporter::with_spool(destination(nowhere()), config, RESOURCE, reporter, dir.options()).unwrap();
+    let (started, open) = (start(&exporter, 1), start(&exporter, 2));
+    assert!(started.is_some() && open.is_some());
+    assert!(matches!(end(&exporter, 1, started), Pushed::Queued { .. }));
+    assert!(!exporter.shutdown(PATIENCE));
+    assert_eq!(
+        messages.recv().unwrap(),
+        "cannot reach http://127.0.0.1:9 (connection refused): 1 span kept in the spool"
+    );
+    // What ends later is not lost either.
+    assert_eq!(end(&exporter, 2, open), Pushed::Spooled(Reason::Shutdown));
+    let stats = exporter.stats();
+    assert_eq!((stats.spooled, stats.dropped.total(), stats.queued), (2, 0, 0));
+    drop(exporter);
+    until("the file is let go of", || spool::list(&dir.0).unwrap().iter().all(|info| !info.is_locked));
+
+    let server = Server::start();
+    let exporter = new(server.url(), dir.options());
+    assert!(exporter.recover(PATIENCE, || true));
+    assert_eq!(arrived(&server.requests(1)).0, BTreeSet::from([1, 2]));
+    // Delivered once: nothing is left for the one after that.
+    let again = new(server.url(), dir.options());
+    assert!(again.recover(PATIENCE, || true));
+    assert_eq!(server.seen(), 1);
+    assert!(exporter.shutdown(PATIENCE) && again.shutdown(PATIENCE));
+    assert_eq!(dir.files(), 0);
+}
+
+#[test]
+fn refused_spans_are_dropped_and_kept_ones_stay() {
+    let dir = Dir::new("refused");
+    let exporter = new(nowhere(), dir.options());
+    let _ = end(&exporter, 7, None);
+    assert!(!exporter.shutdown(PATIENCE));
+    drop(exporter);
+    until("the file is let go of", || spool::list(&dir.0).unwrap().iter().any(|info| info.ended == 1));
+    // The destination is not there.
+    let exporter = Exporter::with_spool(
+        destination(nowhere()),
+        Config { give_up_ns: 0, ..config() },
+        RESOURCE,
+        None,
+        Some(Spool { bytes: 0, ..Spool::new(&dir.0, "otlp") }),
+    );
+    let exporter = exporter.unwrap();
+    assert!(!exporter.recover(PATIENCE, || true));
+    assert_eq!((exporter.stats().spooled, exporter.stats().dropped.total()), (1, 0));
+    assert!(exporter.start(&scope(), |_| panic!("there is no spool of its own")).is_none());
+    assert_eq!(dir.files(), 1);
+    let server = Server::start();
+    server.script([Reply::status(400)]);
+    let exporter = new(server.url(), dir.options());
+    assert!(exporter.recover(PATIENCE, || true));
+    assert_eq!(exporter.stats().dropped.get(Reason::Refused), 1);
+    assert!(!exporter.shutdown(PATIENCE), "a flush hears of the loss");
+    assert_eq!(dir.files(), 0);
+}
+
+#[test]
+fn damaged_files_are_set_aside_and_what_is_whole_is_delivered() {
+    let dir = Dir::new("damaged");
+    let exporter = new(nowhere(), dir.options());
+    for id in 1..=5 {
+        let _ = end(&exporter, id, None);
+    }
+    assert!(!exporter.shutdown(PATIENCE));
+    drop(exporter);
+    until("the file is let go of", || spool::list(&dir.0).unwrap().iter().all(|info| !info.is_locked));
+    let path = spool::list(&dir.0).unwrap()[0].path.clone();
+    let mut bytes = fs::read(&path).unwrap();
+    // The third of five spans.
+    let at = bytes.windows(12).position(|it| it == [0x12, 8, 0, 0, 0, 0, 0, 0, 0, 3, 0x2a, 4]).unwrap();
+    bytes[at + 13] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    fs::write(dir.0.join("otlp-1-00.spool"), b"something else").unwrap();
+    fs::write(dir.0.join("otlp-1-01.spool"), vec![b'x'; 10_000]).unwrap();
+    assert!(spool::list(&dir.0).unwrap().iter().any(|info| info.damaged != 0 && info.ended == 4));
+
+    let server = Server::start();
+    let (reporter, messages) = reporter();
+    let exporter =
+        Exporter::with_spool(destination(server.url()), config(), RESOURCE, reporter, dir.options()).unwrap();
+    exporter.recover(PATIENCE, || true);
+    assert_eq!(arrived(&server.requests(1)).0, BTreeSet::from([1, 2, 4, 5]));
+    let messages: Vec<_> = messages.try_iter().collect();
+    assert_eq!(messages.iter().filter(|message| message.contains("was moved to corrupt/")).count(), 2, "{messages:?}");
+    assert_eq!(fs::read_dir(dir.0.join("corrupt")).unwrap().count(), 2);
+    assert!(exporter.shutdown(PATIENCE));
+    assert_eq!(dir.files(), 1, "what could not be read stays");
+}
+
+#[test]
+fn without_a_place_for_the_spool_spans_are_delivered_all_the_same() {
+    let dir = Dir::new("nowhere");
+    fs::write(&dir.0, b"a file, not a directory").unwrap();
+    let server = Server::start();
+    let (reporter, messages) = reporter();
+    let exporter =
+        Exporter::with_spool(destination(server.url()), config(), RESOURCE, reporter, dir.options()).unwrap();
+    let started = start(&exporter, 1);
+    assert!(started.is_none());
+    let _ = end(&exporter, 1, started);
+    assert!(exporter.shutdown(PATIENCE));
+    let message = messages.recv().unwrap();
+    assert!(message.starts_with("there is no spool for http://127.0.0.1:"), "{message}");
+    assert!(message.ends_with(": spans are kept in memory only") && !message.contains("tmp"), "{message}");
+    assert!(messages.try_recv().is_err(), "told once");
+    fs::remove_file(&dir.0).unwrap();
+}
+
+/// A disk of a few MiB, if this is root.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_reported_and_survived() {
+    let dir = Dir::new("full");
+    fs::create_dir_all(&dir.0).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "none"]).arg(&dir.0).output();
+    if !mount.is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let server = Server::start();
+    let (reporter, messages) = reporter();
+    let options = Some(Spool::new(&dir.0, "otlp"));
+    let exporter = Exporter::with_spool(destination(server.url()), config(), RESOURCE, reporter, options).unwrap();
+    let small = new(server.url(), dir.options());
+    let _ = end(&exporter, 1, None);
+    assert!(exporter.shutdown(PATIENCE));
+    // What has its room has it for good: the disk fills up, and spans are spooled all the same.
+    let rest = fs::write(dir.0.join("rest"), vec![1; 4 << 20]);
+    let started = start(&small, 2);
+    let count = (3..2_000).filter(|id| matches!(end(&small, *id, None), Pushed::Queued { .. })).count();
+    let unspooled = small.stats().unspooled;
+    let delivered = small.shutdown(PATIENCE);
+    drop((exporter, small));
+    let message = messages.recv().unwrap();
+    let left = fs::read_dir(&dir.0).unwrap().count();
+    let unmounted = Command::new("umount").arg(&dir.0).status();
+    assert!(unmounted.is_ok_and(|status| status.success()));
+    assert!(rest.is_err() && started.is_some() && delivered && count == 1_997 && unspooled == 0);
+    assert!(message.contains("(no storage space)"), "{message}");
+    assert!(left <= 2, "what was begun is removed");
+}
+
+#[test]
+fn a_child_has_a_file_of_its_own_and_leaves_the_parents_alone() {
+    let dir = Dir::new("fork");
+    let exporter = new(nowhere(), dir.options());
+    let started = start(&exporter, 1);
+    fork::before();
+    // SAFETY: as in tests/fork.rs: the child records a span and ends at once.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        fork::after_in_child();
+        // A token of the parent's means nothing here.
+        let _ = end(&exporter, 2, started);
+        let open = start(&exporter, 3);
+        // SAFETY: ends the child without the parent's exit handlers, as a kill would.
+        unsafe { libc::_exit(if open.is_some() { 0 } else { 1 }) };
+    }
+    fork::after_in_parent();
+    let mut status = 0;
+    // SAFETY: waits for the child that was just made.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    assert_eq!(status, 0);
+    let infos = spool::list(&dir.0).unwrap();
+    let counts: BTreeSet<_> = infos.iter().map(|info| (info.process, info.is_locked, info.ended, info.open)).collect();
+    let own = (std::process::id(), true, 0, 0);
+    assert_eq!(counts, BTreeSet::from([own, (u32::try_from(pid).unwrap(), false, 1, 1)]));
+    let server = Server::start();
+    let other = new(server.url(), Some(Spool { bytes: 0, ..dir.options().unwrap() }));
+    assert!(other.recover(PATIENCE, || true));
+    assert_eq!(arrived(&server.requests(1)), (BTreeSet::from([2]), BTreeSet::from([3])));
+    let _ = end(&exporter, 1, started);
+    assert_eq!(exporter.stats().unspooled, 0);
+    exporter.shutdown(PATIENCE);
+}
