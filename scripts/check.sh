@@ -47,6 +47,6 @@ step "core without std" core_without_std
 step "oldest Rust" scripts/msrv.sh
 step "ruff check" "$VENV/bin/ruff" check "${python_sources[@]}"
 step "ruff format" "$VENV/bin/ruff" format --check "${python_sources[@]}"
-step "mypy" "$VENV/bin/mypy" --strict bindings-python/python/tracebaton
+step "mypy" "$VENV/bin/mypy" --strict bindings-python/python/tracebaton bindings-python/python/tracebaton_pytest
 step "stubtest" stub_is_true
 exit $result

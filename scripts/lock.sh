@@ -5,4 +5,5 @@ source "$(dirname "$0")/lib.sh"
 
 need_uv
 "$UV" pip compile -q --upgrade --universal --python-version 3.10 --custom-compile-command "make lock" \
-    tests/python/requirements.txt examples/agents/requirements.txt -o tests/python/constraints.txt
+    tests/python/requirements.txt tests/python/instrumentors/requirements.txt examples/agents/requirements.txt \
+    -o tests/python/constraints.txt

@@ -5,4 +5,5 @@ source "$(dirname "$0")/lib.sh"
 need_rust
 need_uv
 make_venv "$VENV" "$(any_python)" \
-    -r tests/python/requirements.txt -r examples/agents/requirements.txt -c tests/python/constraints.txt
+    -r tests/python/requirements.txt -r tests/python/instrumentors/requirements.txt \
+    -r examples/agents/requirements.txt -c tests/python/constraints.txt

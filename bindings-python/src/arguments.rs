@@ -31,7 +31,7 @@ const TEXTS: [&str; 12] = [
     "sampler_argument",
     "default_session_name",
 ];
-const FLAGS: [&str; 5] = ["otlp_enabled", "disable_batch", "verbose", "test_mode", "disable_tracing"];
+const FLAGS: [&str; 6] = ["otlp_enabled", "random_flag", "disable_batch", "verbose", "test_mode", "disable_tracing"];
 const NUMBERS: [&str; 7] = [
     "max_attributes",
     "max_events",
@@ -78,6 +78,7 @@ impl Given {
             service_name: text("service_name"),
             sampler: text("sampler"),
             sampler_argument: text("sampler_argument"),
+            random_flag: flag("random_flag"),
             disable_batch: flag("disable_batch"),
             verbose: flag("verbose"),
             test_mode: flag("test_mode"),

@@ -25,8 +25,9 @@ pub(crate) fn each_attribute<'py>(
     Ok(())
 }
 
-/// Writes the attributes of an event or link.
-pub(crate) fn put_all(py: Python<'_>, out: &mut Attributes<'_>, attributes: Option<&Py<PyDict>>) {
+/// Writes the attributes of an event or link, and counts those that had no place before.
+pub(crate) fn put_all(py: Python<'_>, out: &mut Attributes<'_>, attributes: Option<&Py<PyDict>>, dropped: u32) {
+    out.count_dropped(dropped);
     for (key, value) in attributes.into_iter().flat_map(|it| it.bind(py).iter()) {
         match key.cast::<PyString>() {
             Ok(key) => out.put(&string(key), &attribute(&value)),

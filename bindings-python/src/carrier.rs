@@ -5,7 +5,7 @@
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
-use tracebaton::carrier::{Collected, Header, Spelling, header_of};
+use tracebaton::carrier::{Collected, Header, Spelling, header_of, matters};
 use tracebaton::inject::Headers;
 
 use crate::value::string;
@@ -52,7 +52,7 @@ impl<'py> Found<'py> {
 
     /// Takes the value of a header, or each of several.
     pub(crate) fn take(&mut self, name: Bound<'py, PyAny>, value: Bound<'py, PyAny>) {
-        let Some(name) = Text::of(name).filter(|name| header_of(name.octets()).is_some()) else { return };
+        let Some(name) = Text::of(name).filter(|name| matters(name.octets())) else { return };
         if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
             let Ok(values) = value.try_iter() else { return };
             for value in values.take(MAX_ENTRIES).filter_map(|value| Text::of(value.ok()?)) {
@@ -184,10 +184,20 @@ fn write_dict(dict: &Bound<'_, PyDict>, headers: &Headers) -> PyResult<()> {
             Some(value) if names.are_bytes() => {
                 dict.set_item(PyBytes::new(py, header.name().as_bytes()), PyBytes::new(py, value.as_bytes()))
             }
-            Some(value) => dict.set_item(header.spelled(names.spelling()), value),
+            Some(value) => dict.set_item(name_of(py, header, names.spelling()), value),
             None => Ok(()),
         }
     })
+}
+
+/// The name of a header that is added. Most carriers get the same three objects, whose hashes are known.
+fn name_of(py: Python<'_>, header: Header, spelling: Spelling) -> Bound<'_, PyString> {
+    match (header, spelling) {
+        (Header::Traceparent, Spelling::Http) => pyo3::intern!(py, "traceparent").clone(),
+        (Header::Tracestate, Spelling::Http) => pyo3::intern!(py, "tracestate").clone(),
+        (Header::Baggage, Spelling::Http) => pyo3::intern!(py, "baggage").clone(),
+        _ => PyString::new(py, header.spelled(spelling)),
+    }
 }
 
 fn write_list(list: &Bound<'_, PyList>, headers: &Headers) -> PyResult<()> {
@@ -209,7 +219,7 @@ fn write_list(list: &Bound<'_, PyList>, headers: &Headers) -> PyResult<()> {
             Some(value) if names.are_bytes() => {
                 list.append((PyBytes::new(py, header.name().as_bytes()), PyBytes::new(py, value.as_bytes())))
             }
-            Some(value) => list.append((header.spelled(names.spelling()), value)),
+            Some(value) => list.append((name_of(py, header, names.spelling()), value)),
             None => Ok(()),
         }
     })
@@ -231,7 +241,7 @@ fn write_mapping(carrier: &Bound<'_, PyAny>, headers: &Headers) -> PyResult<bool
                 carrier.del_item(name)?;
             }
         }
-        value.map_or(Ok(()), |value| carrier.set_item(header.spelled(names.spelling()), value))
+        value.map_or(Ok(()), |value| carrier.set_item(name_of(py, header, names.spelling()), value))
     })?;
     Ok(true)
 }

@@ -1,7 +1,8 @@
 //! What one tracer is: its settings, its session, its exporters.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
@@ -12,23 +13,32 @@ use tracebaton::delivery;
 use tracebaton::flatten;
 use tracebaton::id::{TraceFlags, TraceId};
 use tracebaton::limits::Limits;
+use tracebaton::name_filter::NameFilters;
+use tracebaton::policy::InboundMode;
 use tracebaton::redact::Redaction;
+use tracebaton::registration::Start;
 use tracebaton::routing::{Routing, RoutingValues};
 use tracebaton::rule::{Rule, RuleSet};
-use tracebaton::sampler::Sampler;
+use tracebaton::sampler::{Sampler, flags_of_new_span};
 use tracebaton::scope::TracerId;
 use tracebaton::session::honeyhive_session_id;
 use tracebaton::settings::{self, Encoding, Settings};
 use tracebaton::span::instrumentation_scope;
-use tracebaton_export::{Destination, Exporter};
+use tracebaton::value::Value;
+use tracebaton_export::spool::Spool;
+use tracebaton_export::{Destination, Exporter, Sessions};
 
 use crate::arguments::Given;
+use crate::foreign::Foreign;
 use crate::ids;
 use crate::parent::Parent;
 use crate::policy::Policy;
 use crate::report;
+use crate::scope::Scope;
+use crate::sdk::Outlet;
+use crate::session;
 use crate::sink::{Sink, Style};
-use crate::value::{attribute, string};
+use crate::value::{attribute, captured, string};
 use crate::wait::Wait;
 
 /// The routing attributes of a session, for each kind of destination.
@@ -36,9 +46,16 @@ pub(crate) struct Routings {
     raw: Routing,
     /// None unless a destination wants it and it differs.
     honeyhive: Option<Routing>,
+    /// Whether the session is still to be registered (REG1), which no caller's is.
+    unregistered: AtomicBool,
 }
 
 impl Routings {
+    /// Whether the session is to be registered now: the first time that it is asked, if at all.
+    pub(crate) fn is_to_be_registered(&self) -> bool {
+        self.unregistered.load(Ordering::Relaxed) && self.unregistered.swap(false, Ordering::Relaxed)
+    }
+
     pub(crate) fn of(&self, style: Style) -> &Routing {
         match (style, &self.honeyhive) {
             (Style::HoneyHive, Some(routing)) => routing,
@@ -57,18 +74,30 @@ impl Routings {
 pub(crate) struct Core {
     pub(crate) id: TracerId,
     pub(crate) sinks: Vec<Sink>,
+    /// Whether spans are recorded when they begin, too.
+    pub(crate) records_starts: bool,
+    spool: Option<Spool>,
     pub(crate) limits: Limits,
     pub(crate) flatten: flatten::Options,
     pub(crate) policy: tracebaton::policy::Policy,
     settings: Settings,
     session: String,
     own: Arc<Routings>,
+    pub(crate) sessions: Option<Sessions>,
+    /// Whether the first use of a session registers it.
+    registers: bool,
+    /// What the tracer's own session begins with.
+    inputs: Option<Value<'static>>,
     unsampled: AtomicU64,
     /// By the number of the rule.
     inbound_dropped: [AtomicU64; 64],
     processor: PyOnceLock<Py<PyAny>>,
     has_processor: AtomicBool,
+    foreign_sampler: PyOnceLock<Py<PyAny>>,
     owner: PyOnceLock<Py<PyAny>>,
+    name_filters: OnceLock<NameFilters>,
+    /// Queues for spans of OpenTelemetry's SDK. Locked for moments only, with the interpreter's lock held.
+    outlets: Mutex<Vec<Arc<Outlet>>>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -76,12 +105,19 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 #[pymethods]
 impl Core {
     #[new]
-    #[pyo3(signature = (arguments, environment, *, policy, redact))]
+    #[pyo3(signature = (
+        arguments, environment, *, policy, redact, register=true, inputs=None, foreign=None, spool_dir=None
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "they are keywords")]
     fn new(
         arguments: &Bound<'_, PyDict>,
         environment: &Bound<'_, PyDict>,
         policy: &Policy,
         redact: bool,
+        register: bool,
+        inputs: Option<&Bound<'_, PyAny>>,
+        foreign: Option<Vec<Bound<'_, PyAny>>>,
+        spool_dir: Option<PathBuf>,
     ) -> PyResult<Self> {
         let given = Given::of(arguments)?;
         let look_up = |name: &str| -> Option<String> {
@@ -90,16 +126,29 @@ impl Core {
         };
         let settings = settings::resolve(&given.arguments(&given.exporter(), &given.headers()), &look_up)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let sinks =
-            settings.exporters.iter().map(|exporter| sink(exporter, &settings)).collect::<PyResult<Vec<_>>>()?;
+        let resource = &settings.resource.encoded;
+        let spool_dir = spool_dir.or_else(|| look_up("TRACEBATON_SPOOL_DIR").map(PathBuf::from));
+        let spool = spool_dir.filter(|dir| !dir.as_os_str().is_empty()).map(|dir| {
+            let is_off = |text: String| matches!(text.to_ascii_lowercase().as_str(), "false" | "0" | "no" | "off");
+            Spool { starts: !look_up("TRACEBATON_SPOOL_STARTS").is_some_and(is_off), ..Spool::new(dir, "") }
+        });
+        let sinks = settings.exporters.iter().map(|exporter| sink(exporter, &settings, resource, spool.as_ref()));
+        let mut sinks = sinks.collect::<PyResult<Vec<_>>>()?;
+        for worker in foreign.iter().flatten() {
+            let resource = resource_dict(worker.py(), &settings)?;
+            sinks.push(Sink::Foreign(Foreign::new(worker, delivery_config(&settings, Style::Raw), &resource)?));
+        }
         let session = settings.session_id.clone().unwrap_or_else(ids::uuid4);
         let wants_uuid = sinks.iter().any(|sink| sink.style() == Style::HoneyHive);
+        let sessions = session::sessions(&settings)?;
+        let registers = register && sessions.is_some();
         let own = Arc::new(routings(
             &session,
             settings.session_name.as_deref(),
             settings.project.as_deref(),
             &settings.source,
             wants_uuid,
+            registers,
         ));
         let redaction = if redact { Redaction::Default } else { Redaction::Off };
         for warning in &settings.warnings {
@@ -107,25 +156,51 @@ impl Core {
         }
         Ok(Self {
             id: TracerId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+            records_starts: sinks.iter().any(Sink::records_starts),
+            spool,
             sinks,
             limits: settings.limits,
             flatten: flatten::Options::new(&settings.limits, redaction),
             policy: policy.inner.clone(),
             session,
             own,
+            sessions,
+            registers,
+            inputs: inputs.map(captured),
             unsampled: AtomicU64::new(0),
             inbound_dropped: [const { AtomicU64::new(0) }; 64],
             processor: PyOnceLock::new(),
             has_processor: AtomicBool::new(false),
+            foreign_sampler: PyOnceLock::new(),
             owner: PyOnceLock::new(),
+            name_filters: OnceLock::new(),
+            outlets: Mutex::default(),
             settings,
         })
+    }
+
+    /// Whether spans are recorded when they begin, too.
+    #[getter(records_starts)]
+    fn get_records_starts(&self) -> bool {
+        self.records_starts
     }
 
     /// Whether the tracer does anything.
     #[getter]
     pub(crate) fn enabled(&self) -> bool {
         self.settings.enabled
+    }
+
+    /// Whether spans go anywhere else than to HoneyHive.
+    #[getter]
+    fn elsewhere(&self) -> bool {
+        self.sinks.iter().any(|sink| sink.style() != Style::HoneyHive)
+    }
+
+    /// Whether spans go to an exporter of OpenTelemetry's SDK.
+    #[getter]
+    fn foreign(&self) -> bool {
+        self.sinks.iter().any(|sink| sink.foreign().is_some())
     }
 
     #[getter]
@@ -164,14 +239,27 @@ impl Core {
         format!("{:?}", self.settings.sampler)
     }
 
+    /// The policy, if it does not go on with callers' traces. A propagator follows it.
+    #[getter]
+    fn inbound_policy(&self) -> Option<Policy> {
+        (self.policy.inbound != InboundMode::Continue).then(|| Policy { inner: self.policy.clone() })
+    }
+
+    /// The sampler of OpenTelemetry's SDK that was set.
+    #[getter(foreign_sampler)]
+    fn get_foreign_sampler(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.foreign_sampler.get(py).map(|sampler| sampler.clone_ref(py))
+    }
+
+    /// Has a sampler of OpenTelemetry's SDK decide of every new span.
+    fn set_sampler(&self, py: Python<'_>, sampler: Py<PyAny>) {
+        let _ = self.foreign_sampler.set(py, sampler);
+    }
+
     /// The attributes of the resource.
     #[getter]
     fn resource<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let out = PyDict::new(py);
-        for (key, value) in &self.settings.resource.attributes {
-            out.set_item(key, value)?;
-        }
-        Ok(out)
+        resource_dict(py, &self.settings)
     }
 
     /// The handle with which a library's spans are made.
@@ -188,7 +276,8 @@ impl Core {
             .filter_map(|(key, value)| Some((key.cast::<PyString>().ok()?.to_str().ok()?, attribute(value))));
         Ok(Instrumentation {
             core: slf.clone().unbind(),
-            scope: delivery::Scope::new(&instrumentation_scope(name, version.unwrap_or_default(), pairs)),
+            scope: delivery::Scope::new(&instrumentation_scope(name, version.unwrap_or_default(), pairs))
+                .with_schema_url(schema_url.unwrap_or_default()),
             name: name.to_owned(),
             version: version.map(str::to_owned),
             schema_url: schema_url.map(str::to_owned),
@@ -206,6 +295,11 @@ impl Core {
     #[getter]
     fn owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.owner.get(py).map(|owner| owner.clone_ref(py))
+    }
+
+    /// Exports only spans whose names have one of the prefixes in `include`, if there is any, and none in `exclude`.
+    fn set_name_filters(&self, include: Vec<String>, exclude: Vec<String>) {
+        let _ = self.name_filters.set(NameFilters::new(include, exclude));
     }
 
     fn set_owner(&self, py: Python<'_>, owner: Py<PyAny>) {
@@ -234,13 +328,18 @@ impl Core {
     /// What became of the spans so far: a dict.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let (mut queued, mut sent, mut retried, mut rejected, mut last_error) = (0, 0, 0, 0, None);
+        let (mut spooled, mut recovered) = (0, 0);
         let dropped = PyDict::new(py);
-        for stats in self.sinks.iter().filter_map(Sink::stats) {
+        let outlets = self.outlets();
+        let exported = outlets.iter().flat_map(|outlet| outlet.exporters()).map(Exporter::stats);
+        for stats in self.sinks.iter().filter_map(Sink::stats).chain(exported) {
             queued += stats.queued;
             sent += stats.sent;
             retried += stats.retried;
             last_error = stats.last_error.or(last_error);
             rejected += stats.rejected;
+            spooled += stats.spooled;
+            recovered += stats.recovered;
             for (reason, count) in stats.dropped.iter().filter(|(_, count)| *count > 0) {
                 let before: u64 = dropped.get_item(reason.as_str())?.map_or(Ok(0), |it| it.extract())?;
                 dropped.set_item(reason.as_str(), before + count)?;
@@ -261,6 +360,8 @@ impl Core {
         out.set_item("sent", sent)?;
         out.set_item("dropped", dropped)?;
         out.set_item("retried", retried)?;
+        out.set_item("spooled", spooled)?;
+        out.set_item("recovered", recovered)?;
         out.set_item("last_error", last_error)?;
         out.set_item("not_sampled", self.unsampled.load(Ordering::Relaxed))?;
         out.set_item("inbound_dropped", inbound_dropped)?;
@@ -286,19 +387,52 @@ impl Core {
         &self.settings.source
     }
 
+    /// Registers the session that holds in a scope with HoneyHive, if that is to be done and was not yet (REG1).
+    #[inline]
+    pub(crate) fn use_session(&self, scope: Option<&Scope>, routings: &Routings) {
+        if routings.is_to_be_registered() {
+            self.register(scope, Start::default());
+        }
+    }
+
+    /// Registers the session that holds in a scope with HoneyHive, with what `start` says of it. Whether it was not yet.
+    #[cold]
+    pub(crate) fn register(&self, scope: Option<&Scope>, start: Start<'_>) -> bool {
+        let Some(sessions) = &self.sessions else { return false };
+        let given = scope.and_then(|scope| scope.inner.session_for(self.id, &self.policy));
+        let name = scope.and_then(|scope| scope.inner.session_name_for(self.id, &self.policy));
+        let project = scope.and_then(|scope| scope.inner.project_for(self.id, &self.policy));
+        let start = Start {
+            session_id: given.unwrap_or(&self.session),
+            session_name: name.or(self.settings.session_name.as_deref()),
+            source: start.source.or(Some(&self.settings.source)),
+            project: project.or(self.settings.project.as_deref()),
+            inputs: start.inputs.or_else(|| if given.is_none() { self.inputs.clone() } else { None }),
+            ..start
+        };
+        sessions.register(&start, &self.flatten)
+    }
+
     /// The routing attributes of a scope: `None` where the tracer's own holds. `foreign` says that a caller sent the
     /// session, who then is the one to name it.
-    pub(crate) fn routings_for(&self, session: Option<&str>, project: Option<&str>, foreign: bool) -> Arc<Routings> {
+    pub(crate) fn routings_for(
+        &self,
+        session: Option<&str>,
+        name: Option<&str>,
+        project: Option<&str>,
+        foreign: bool,
+    ) -> Arc<Routings> {
         if session.is_none() && project.is_none() {
             return self.own_routings();
         }
-        let name = self.settings.session_name.as_deref().filter(|_| !foreign);
+        let name = name.or_else(|| self.settings.session_name.as_deref().filter(|_| !foreign));
         Arc::new(routings(
             session.unwrap_or(&self.session),
             name,
             project.or(self.settings.project.as_deref()),
             &self.settings.source,
             self.own.honeyhive.is_some() || self.sinks.iter().any(|sink| sink.style() == Style::HoneyHive),
+            self.registers && !foreign,
         ))
     }
 
@@ -307,14 +441,29 @@ impl Core {
         let context = parent.context();
         let decided = self.settings.sampler.decide(trace_id, context.map(|it| (it.flags, it.is_remote)));
         let sampled = self.settings.enabled && decided.is_sampled();
-        // Ids are random from here; a caller's word about its own ids stays as it is (rule TP10).
-        let flags = context.map_or(TraceFlags::RANDOM, |it| it.flags);
-        (flags.with_sampled(sampled), sampled)
+        (self.flags_of(parent, sampled), sampled)
     }
 
-    pub(crate) fn count_unsampled(&self) {
+    /// The flags of a new span's context.
+    pub(crate) fn flags_of(&self, parent: &Parent<'_>, sampled: bool) -> TraceFlags {
+        flags_of_new_span(parent.context().map(|it| it.flags), self.settings.random_flag, sampled)
+    }
+
+    /// The sampler of OpenTelemetry's SDK that decides, if one does.
+    pub(crate) fn foreign_sampler(&self, py: Python<'_>) -> Option<&Py<PyAny>> {
+        self.foreign_sampler.get(py).filter(|_| self.settings.enabled)
+    }
+
+    /// Whether a span of this name is exported. The name is asked for only if that matters.
+    #[inline]
+    pub(crate) fn admits<N: AsRef<str>>(&self, name: impl FnOnce() -> N) -> bool {
+        self.name_filters.get().is_none_or(|filters| filters.admits(name().as_ref()))
+    }
+
+    pub(crate) fn count_unsampled(&self, py: Python<'_>) {
         if self.settings.enabled
             && self.unsampled.fetch_add(1, Ordering::Relaxed) == 0
+            && self.foreign_sampler.get(py).is_none()
             && matches!(self.settings.sampler, Sampler::ParentBased(_))
         {
             report::warn(
@@ -338,42 +487,82 @@ impl Core {
         self.has_processor.load(Ordering::Acquire)
     }
 
-    pub(crate) fn on_end(&self, span: &Bound<'_, PyAny>) {
-        let py = span.py();
-        if let Some(processor) = self.processor.get(py)
-            && processor.bind(py).call_method1(pyo3::intern!(py, "on_end"), (span,)).is_err()
-        {
-            report::warn("a span processor raised in on_end");
+    /// Tells the processors of a span that has its end's time, but still takes attributes.
+    pub(crate) fn on_ending(&self, span: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.tell(pyo3::intern!(span.py(), "_on_ending"), span)
+    }
+
+    /// Tells the processors of a span that has ended.
+    pub(crate) fn on_end(&self, span: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.tell(pyo3::intern!(span.py(), "on_end"), span)
+    }
+
+    fn tell(&self, what: &Bound<'_, PyString>, span: &Bound<'_, PyAny>) -> PyResult<()> {
+        match self.processor.get(span.py()) {
+            Some(processor) => processor.bind(span.py()).call_method1(what, (span,)).map(|_| ()),
+            None => Ok(()),
         }
     }
 
     fn wait(&self, py: Python<'_>, millis: u64, what: Wait) -> PyResult<bool> {
-        let exporters: Vec<&Exporter> = self.exporters().collect();
-        what.for_all(py, &exporters, Duration::from_millis(millis))
+        what.for_cores(py, &[self], Duration::from_millis(millis))
     }
 
-    fn exporters(&self) -> impl Iterator<Item = &Exporter> {
-        self.sinks.iter().filter_map(Sink::exporter)
+    pub(crate) fn outlets(&self) -> Vec<Arc<Outlet>> {
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn add_outlet(&self, outlet: Arc<Outlet>) {
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner).push(outlet);
+    }
+
+    /// Exporters like those of the sinks, for spans of another resource.
+    pub(crate) fn exporters_for(&self, resource: &[u8]) -> PyResult<Vec<Exporter>> {
+        let sinks = self
+            .settings
+            .exporters
+            .iter()
+            .map(|exporter| sink(exporter, &self.settings, resource, self.spool.as_ref()));
+        let exporters = sinks.map(|sink| Ok(sink?.exporter().cloned()));
+        Ok(exporters.collect::<PyResult<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
     /// Counts a span that ended in another process than it began in.
     pub(crate) fn count_forked(&self) {
-        for exporter in self.exporters() {
-            exporter.count_lost(delivery::Reason::Forked, 1);
+        for sink in &self.sinks {
+            match sink {
+                Sink::Network(exporter, _) => exporter.count_lost(delivery::Reason::Forked, 1),
+                Sink::Foreign(foreign) => foreign.queue().count_lost(delivery::Reason::Forked, 1),
+                Sink::Memory(_) | Sink::Console => {}
+            }
         }
     }
 }
 
-/// Flushes, or shuts down, the exporters of several tracers at the same time.
-#[pyfunction]
-pub(crate) fn deliver_all(py: Python<'_>, cores: Vec<Py<Core>>, timeout_millis: u64, shutdown: bool) -> PyResult<bool> {
-    let exporters: Vec<&Exporter> = cores.iter().flat_map(|core| core.get().exporters()).collect();
-    let what = if shutdown { Wait::Shutdown } else { Wait::Flush };
-    what.for_all(py, &exporters, Duration::from_millis(timeout_millis))
+/// The attributes of the resource, as a dict.
+fn resource_dict<'py>(py: Python<'py>, settings: &Settings) -> PyResult<Bound<'py, PyDict>> {
+    let out = PyDict::new(py);
+    for (key, value) in &settings.resource.attributes {
+        out.set_item(key, value)?;
+    }
+    Ok(out)
+}
+
+/// What requests call this package.
+pub(crate) fn user_agent() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("tracebaton/{version} OTel-OTLP-Exporter-Python/{version}")
 }
 
 /// Encodes the routing attributes of a session.
-fn routings(session: &str, name: Option<&str>, project: Option<&str>, source: &str, wants_uuid: bool) -> Routings {
+fn routings(
+    session: &str,
+    name: Option<&str>,
+    project: Option<&str>,
+    source: &str,
+    wants_uuid: bool,
+    register: bool,
+) -> Routings {
     let values = RoutingValues {
         session: Some(session),
         otel_session: Some(session),
@@ -384,18 +573,31 @@ fn routings(session: &str, name: Option<&str>, project: Option<&str>, source: &s
     let uuid = honeyhive_session_id(session);
     let honeyhive =
         (wants_uuid && uuid != session).then(|| Routing::new(&RoutingValues { session: Some(&uuid), ..values }));
-    Routings { raw: Routing::new(&values), honeyhive }
+    Routings { raw: Routing::new(&values), honeyhive, unregistered: AtomicBool::new(register) }
 }
 
-/// The exporter that settings describe.
-fn sink(exporter: &settings::Exporter, settings: &Settings) -> PyResult<Sink> {
+/// The bounds and times of a queue.
+fn delivery_config(settings: &Settings, style: Style) -> delivery::Config {
+    let defaults = delivery::Config::default();
+    let batch = &settings.batch;
+    delivery::Config {
+        queue_spans: batch.queue_spans,
+        batch_spans: batch.batch_spans,
+        delay_ns: if batch.disabled { 0 } else { batch.delay_ns.unwrap_or(defaults.delay_ns) },
+        hold_ns: if style == Style::HoneyHive { delivery::HOLD_NS } else { 0 },
+        give_up_ns: batch.export_timeout_ns.unwrap_or(defaults.give_up_ns),
+        ..defaults
+    }
+}
+
+/// The exporter that settings describe, for spans of a resource (an OTLP `Resource` message).
+fn sink(exporter: &settings::Exporter, settings: &Settings, resource: &[u8], spool: Option<&Spool>) -> PyResult<Sink> {
     let (otlp, style) = match exporter {
         settings::Exporter::HoneyHive(otlp) => (otlp, Style::HoneyHive),
         settings::Exporter::Otlp(otlp) => (otlp, Style::Raw),
         settings::Exporter::Console => return Ok(Sink::Console),
         settings::Exporter::Memory => return Ok(Sink::Memory(Mutex::default())),
     };
-    let version = env!("CARGO_PKG_VERSION");
     let destination = Destination {
         url: otlp.url.clone(),
         headers: otlp.headers.clone(),
@@ -405,20 +607,14 @@ fn sink(exporter: &settings::Exporter, settings: &Settings) -> PyResult<Sink> {
         },
         gzip: otlp.gzip,
         timeout: Duration::from_nanos(otlp.timeout_ns),
-        user_agent: format!("tracebaton/{version} OTel-OTLP-Exporter-Python/{version}"),
+        user_agent: user_agent(),
         tls: otlp.tls.clone(),
     };
-    let defaults = delivery::Config::default();
-    let batch = &settings.batch;
-    let config = delivery::Config {
-        queue_spans: batch.queue_spans,
-        batch_spans: batch.batch_spans,
-        delay_ns: if batch.disabled { 0 } else { batch.delay_ns.unwrap_or(defaults.delay_ns) },
-        give_up_ns: batch.export_timeout_ns.unwrap_or(defaults.give_up_ns),
-        ..defaults
-    };
     let reporter: tracebaton_export::Reporter = Arc::new(report::warn);
-    let exporter = Exporter::new(destination, config, &settings.resource.encoded, Some(reporter))
+    let label = if style == Style::HoneyHive { "honeyhive" } else { "otlp" };
+    let spool = spool.map(|spool| Spool { label: label.to_owned(), ..spool.clone() });
+    let config = delivery_config(settings, style);
+    let exporter = Exporter::with_spool(destination, config, resource, Some(reporter), spool)
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
     Ok(Sink::Network(exporter, style))
 }

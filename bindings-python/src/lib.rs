@@ -5,6 +5,8 @@ mod attributes;
 mod carrier;
 mod clock;
 mod core;
+mod explain;
+mod foreign;
 mod fork;
 mod ids;
 mod parent;
@@ -13,6 +15,8 @@ mod propagation;
 mod remote;
 mod report;
 mod scope;
+mod sdk;
+mod session;
 mod sink;
 mod span;
 mod span_context;
@@ -32,7 +36,11 @@ mod native {
     }
 
     #[pymodule_export]
-    use super::core::{Core, Instrumentation, deliver_all};
+    use super::core::{Core, Instrumentation};
+    #[pymodule_export]
+    use super::explain::explain;
+    #[pymodule_export]
+    use super::foreign::{ForeignBatch, ForeignFlush, ForeignQueue};
     #[pymodule_export]
     use super::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
     #[pymodule_export]
@@ -42,15 +50,23 @@ mod native {
     #[pymodule_export]
     use super::propagation::{extract, extract_with_getter, inject};
     #[pymodule_export]
-    use super::remote::{RemoteBase, Seed};
+    use super::remote::RemoteBase;
     #[pymodule_export]
     use super::report::{forget_reports, report};
     #[pymodule_export]
     use super::scope::{Scope, check_session_id};
     #[pymodule_export]
+    use super::sdk::{sdk_ending, sdk_export, sdk_flush, sdk_started};
+    #[pymodule_export]
+    use super::session::{enrich_session, start_session};
+    #[pymodule_export]
     use super::span::SpanBase;
     #[pymodule_export]
-    use super::trace_state::{tracestate_delete, tracestate_insert, tracestate_members};
+    use super::span::readable::{span_replace_attributes, span_replace_events, span_replace_name, span_replace_status};
+    #[pymodule_export]
+    use super::trace_state::TraceStateBase;
     #[pymodule_export]
     use super::types::set_up;
+    #[pymodule_export]
+    use super::wait::deliver_all;
 }

@@ -13,7 +13,9 @@ use crate::value::type_name;
 /// `inbound`: `"continue"` (the caller's trace goes on), `"restart"` (a new trace, linked to the caller's) or
 /// `"ignore"` (nothing is taken). `accept_session`, `accept_project`: whether a caller's are taken over.
 /// `baggage_attributes`: baggage keys whose values become attributes. `max_members`, `max_bytes`: caps on inbound
-/// baggage. `propagate_to`: hosts besides local ones that are sent baggage (`api.example.com`, `*.example.com`, `*`).
+/// baggage. `propagate_to`: hosts besides local ones that are sent baggage: `api.example.com`, `*.example.com` (every
+/// host below), an address, a network (`203.0.113.0/24`) or `*`. Ports do not matter; an entry that can match nothing, such
+/// as one with a path, is a `ValueError`.
 #[pyclass(frozen, module = "tracebaton", eq)]
 #[derive(PartialEq, Eq)]
 pub(crate) struct Policy {
@@ -67,8 +69,10 @@ impl Policy {
                 *target = texts(name, value)?;
             }
         }
-        if let Some(bad) = inner.propagate_to.iter().find(|pattern| !CorePolicy::is_pattern(pattern)) {
-            return Err(PyValueError::new_err(format!("propagate_to: {bad:?} is no host pattern")));
+        if let Some(at) = inner.propagate_to.iter().position(|pattern| !CorePolicy::is_pattern(pattern)) {
+            // Without its text: a URL that was pasted may hold a password.
+            let grammar = "a host, \"*.\" and a host, an address, a network or \"*\"";
+            return Err(PyValueError::new_err(format!("propagate_to[{at}] must be {grammar}")));
         }
         Ok(Self { inner })
     }

@@ -3,21 +3,22 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use tracebaton::baggage::{Baggage, Entry, reconcile};
-use tracebaton::carrier::Header;
-use tracebaton::context::SpanContext;
+use tracebaton::carrier::{Collected, Header};
 use tracebaton::extract::{Inbound, extract_collected};
 use tracebaton::inject::{Outbound, compose};
+use tracebaton::parent::{Current, Parent};
 use tracebaton::policy::{Allowed, Policy as CorePolicy};
 
 use crate::carrier::{self, Found, entries, swallow};
 use crate::core::Core;
-use crate::parent::{Parent, context_of, unwrapped};
+use crate::parent::{self, context_of, unwrapped};
 use crate::policy::Policy;
-use crate::remote::{RemoteBase, remote_span};
+use crate::remote::remote_span;
 use crate::report;
 use crate::scope::Scope;
 use crate::span::SpanBase;
 use crate::types::{self, Types};
+use crate::value::string;
 
 /// What holds where there is no tracer.
 static DEFAULT_POLICY: CorePolicy = CorePolicy::DEFAULT;
@@ -74,10 +75,14 @@ fn into_context(
         core.get().count_inbound(inbound.dropped);
     }
     let context = types.context.bind(py).call1((base,))?.cast_into::<PyDict>().map_err(PyErr::from)?;
-    if let Some(span) = &inbound.span
-        && !is_in_trace(base, types, span)?
-    {
-        context.set_item(&types.span_key, remote_span(py, span.clone())?)?;
+    match Parent::of(&inbound, current(base, types, &inbound)?) {
+        Parent::Current => {}
+        Parent::Caller => {
+            if let Some(span) = &inbound.span {
+                context.set_item(&types.span_key, remote_span(py, span.clone())?)?;
+            }
+        }
+        Parent::None => context.del_item(&types.span_key)?,
     }
     let scope = scope_of(base, types)?;
     let view = view(py, base, types, &inbound.baggage)?;
@@ -101,15 +106,14 @@ fn has_news(inbound: &Inbound) -> bool {
     inbound.span.is_some() || inbound.link.is_some() || !inbound.baggage.is_empty()
 }
 
-/// Whether the current span is a local one that is in the caller's trace already: a framework's instrumentor took it in
-/// before, and stays the parent.
-fn is_in_trace(base: &Bound<'_, PyDict>, types: &Types, remote: &SpanContext) -> PyResult<bool> {
-    let Some(current) = base.get_item(&types.span_key)? else { return Ok(false) };
-    if current.is_instance_of::<RemoteBase>() {
-        return Ok(false);
+/// The current span, where it decides what the parent is.
+fn current(base: &Bound<'_, PyDict>, types: &Types, inbound: &Inbound) -> PyResult<Option<Current>> {
+    if inbound.span.is_none() && inbound.link.is_none() {
+        return Ok(None);
     }
-    let context = swallow(base.py(), context_of(&current))?.flatten();
-    Ok(context.is_some_and(|context| !context.is_remote && context.trace_id == remote.trace_id))
+    let Some(span) = base.get_item(&types.span_key)? else { return Ok(None) };
+    let context = swallow(base.py(), context_of(&span))?.flatten();
+    Ok(context.as_ref().map(Current::from))
 }
 
 /// OpenTelemetry's view of baggage that came in, and whether it shows nothing else. None if nothing came in.
@@ -145,17 +149,19 @@ pub(crate) fn inject(
     context: &Bound<'_, PyDict>,
     carrier: &Bound<'_, PyAny>,
     core: Option<&Bound<'_, Core>>,
-    url: Option<&str>,
+    url: Option<&Bound<'_, PyString>>,
     setter: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let types = types::get(py)?;
     let core = core.map(Bound::get).filter(|core| core.enabled());
     let policy = core.map_or(&DEFAULT_POLICY, |core| &core.policy);
-    let allowed = url.map_or(Allowed::ALL, |url| policy.destination(url));
+    let allowed = url.map_or(Allowed::ALL, |url| policy.destination(&string(url)));
 
     let current = context.get_item(&types.span_key)?;
     let span = match (&current, core) {
-        (Some(span), Some(core)) => swallow(py, Parent::of(span, core.id))?.and_then(Parent::into_context),
+        (Some(span), Some(core)) => {
+            swallow(py, parent::Parent::of(span, core.id))?.and_then(parent::Parent::into_context)
+        }
         (Some(span), None) => swallow(py, context_of(span))?.flatten(),
         _ => None,
     };
@@ -184,7 +190,8 @@ pub(crate) fn inject(
     let mut application: Vec<Entry<'_>> =
         texts.iter().map(|(name, value)| Entry { name, value, properties: None }).collect();
     let mut untouched = None;
-    if let (Some(list), Some(baggage)) = (came_in, &baggage)
+    // Where no baggage may go, all that came in is what must not stand there.
+    if let (true, Some(list), Some(baggage)) = (allowed.baggage, came_in, &baggage)
         && !view.is_some_and(|view| baggage.is(view))
     {
         let reconciled = reconcile(list, application.iter().copied());
@@ -203,15 +210,14 @@ pub(crate) fn inject(
     };
 
     if let Some(setter) = setter {
-        return carrier::each(&compose(&outbound, &[]), |header, value| {
+        return carrier::each(&compose(&outbound, &Collected::default()), |header, value| {
             let Some(value) = value else { return Ok(()) };
             let arguments = (carrier, header.name(), value);
             swallow(py, setter.call_method1(pyo3::intern!(py, "set"), arguments)).map(|_| ())
         });
     }
     let found = Found::read(carrier)?;
-    let existing: Vec<&[u8]> = found.collected().values(Header::Baggage).collect();
-    if !carrier::write(carrier, &compose(&outbound, &existing))? {
+    if !carrier::write(carrier, &compose(&outbound, &found.collected()))? {
         report::warn("inject: the carrier cannot be written; it stays as it is");
     }
     Ok(())

@@ -1,14 +1,19 @@
 //! The native base of the Python class `RemoteSpan`: the span of another process, as a parent.
 
+use std::cell::Cell;
+
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use tracebaton::context::SpanContext;
 
 use crate::{span_context, types};
 
-/// A span context on its way into a [`RemoteBase`].
-#[pyclass(frozen, module = "tracebaton._native")]
-pub(crate) struct Seed(SpanContext);
+thread_local! {
+    /// A span context on its way into a [`RemoteBase`]: Python's classes are made by calling them, and an argument would
+    /// be an object of its own.
+    static SEED: Cell<Option<SpanContext>> = const { Cell::new(None) };
+}
 
 /// The span of another process. Its Python context is made when somebody asks for it.
 #[pyclass(subclass, frozen, module = "tracebaton._native")]
@@ -20,8 +25,9 @@ pub(crate) struct RemoteBase {
 #[pymethods]
 impl RemoteBase {
     #[new]
-    fn new(seed: &Seed) -> Self {
-        Self { context: seed.0.clone(), object: PyOnceLock::new() }
+    fn new() -> PyResult<Self> {
+        let context = SEED.take().ok_or_else(|| PyTypeError::new_err("remote spans are made by extracting"))?;
+        Ok(Self { context, object: PyOnceLock::new() })
     }
 
     /// The span's context, as OpenTelemetry's API has it.
@@ -32,5 +38,6 @@ impl RemoteBase {
 
 /// A `RemoteSpan` with this context.
 pub(crate) fn remote_span<'py>(py: Python<'py>, context: SpanContext) -> PyResult<Bound<'py, PyAny>> {
-    types::get(py)?.remote_span.bind(py).call1((Py::new(py, Seed(context))?,))
+    SEED.set(Some(context));
+    types::get(py)?.remote_span.bind(py).call0()
 }

@@ -14,7 +14,7 @@ use crate::value::string;
 /// The value under the scope key of a context. Immutable: a block sets another one and goes back to this.
 #[pyclass(frozen, module = "tracebaton._native")]
 pub(crate) struct Scope {
-    pub(crate) inner: tracebaton::scope::Scope,
+    pub(crate) inner: tracebaton::scope::SessionScope,
     /// OpenTelemetry's view of the baggage in `inner`, if it was made for nothing else: as long as the context has this
     /// very object, the application changed nothing.
     pub(crate) view: Option<Py<PyDict>>,
@@ -23,7 +23,7 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    pub(crate) fn new(inner: tracebaton::scope::Scope, view: Option<Py<PyDict>>) -> Self {
+    pub(crate) fn new(inner: tracebaton::scope::SessionScope, view: Option<Py<PyDict>>) -> Self {
         Self { inner, view, routings: Mutex::default() }
     }
 
@@ -35,6 +35,7 @@ impl Scope {
         let (scope, policy) = (&self.inner, &core.policy);
         let routings = core.routings_for(
             scope.session_for(core.id, policy),
+            scope.session_name_for(core.id, policy),
             scope.project_for(core.id, policy),
             scope.session_is_inbound(core.id, policy),
         );
@@ -49,14 +50,28 @@ impl Scope {
 
 #[pymethods]
 impl Scope {
-    /// The scope `base` (or an empty one) with another session for the tracer of `core`.
+    /// The scope `base` (or an empty one) with another session for the tracer of `core`: one with a name of its own, or
+    /// that is `registered` by somebody else.
     #[staticmethod]
-    fn with_session(py: Python<'_>, base: Option<&Bound<'_, Self>>, core: &Core, session_id: &str) -> PyResult<Self> {
+    #[pyo3(signature = (base, core, session_id, name=None, registered=false))]
+    fn with_session(
+        py: Python<'_>,
+        base: Option<&Bound<'_, Self>>,
+        core: &Core,
+        session_id: &Bound<'_, PyString>,
+        name: Option<&Bound<'_, PyString>>,
+        registered: bool,
+    ) -> PyResult<Self> {
         let inner = base.map(|base| base.get().inner.clone()).unwrap_or_default();
         let inner = inner
-            .with_session(core.id, session_id)
+            .with_named_session(core.id, &string(session_id), name.map(string).as_deref(), registered)
             .map_err(|error| PyValueError::new_err(format!("session_id: {error}")))?;
         Ok(Self::new(inner, base.and_then(|base| base.get().view.as_ref().map(|view| view.clone_ref(py)))))
+    }
+
+    /// The session that holds in this scope for the tracer of `core`, unless it is the tracer's own.
+    fn session_for(&self, core: &Core) -> Option<&str> {
+        self.inner.session_for(core.id, &core.policy)
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use tracebaton::delivery::{Scope, Stats};
+use pyo3::Python;
+use tracebaton::delivery::{Pushed, Scope, Stats};
 use tracebaton::otlp::json::{self, Enums};
-use tracebaton_export::Exporter;
+use tracebaton_export::{Exporter, Started};
+
+use crate::foreign::Foreign;
 
 /// Which of a session's two ids a destination knows it by.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,22 +26,35 @@ pub(crate) enum Sink {
     Memory(Mutex<Vec<Vec<u8>>>),
     /// The process's standard output, a line of JSON for each span.
     Console,
+    /// An exporter of OpenTelemetry's SDK.
+    Foreign(Foreign),
 }
 
 impl Sink {
     pub(crate) fn style(&self) -> Style {
         match self {
             Self::Network(_, style) => *style,
-            Self::Memory(_) | Self::Console => Style::Raw,
+            Self::Memory(_) | Self::Console | Self::Foreign(_) => Style::Raw,
         }
     }
 
-    /// Takes a span that `encode` appends as an entry of `ScopeSpans.spans`.
-    pub(crate) fn take(&self, scope: &Scope, encode: impl FnOnce(&mut Vec<u8>)) {
+    /// Takes a span that `encode` appends as an entry of `ScopeSpans.spans`; whether it was not dropped. What becomes
+    /// of it is in the statistics. `started` is what [`start`](Self::start) gave.
+    pub(crate) fn take(
+        &self,
+        py: Python<'_>,
+        scope: &Scope,
+        started: Option<Started>,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
         match self {
             Self::Network(exporter, _) => {
-                // What becomes of it is in the exporter's statistics.
-                let _ = exporter.record(scope, encode);
+                return !matches!(exporter.record_started(scope, started, encode), Pushed::Dropped(_));
+            }
+            Self::Foreign(foreign) => {
+                let mut entry = Vec::new();
+                encode(&mut entry);
+                return !matches!(foreign.push(py, scope, &entry), Pushed::Dropped(_));
             }
             Self::Memory(spans) => {
                 let mut entry = Vec::new();
@@ -57,17 +73,46 @@ impl Sink {
                 }
             }
         }
+        true
+    }
+
+    /// Whether there is a spool for starts.
+    pub(crate) fn records_starts(&self) -> bool {
+        self.exporter().is_some_and(Exporter::records_starts)
+    }
+
+    /// Records in the spool, if there is one, that a span begins.
+    pub(crate) fn start(&self, scope: &Scope, encode: impl FnOnce(&mut Vec<u8>)) -> Option<Started> {
+        self.exporter().filter(|exporter| exporter.records_starts())?.start(scope, encode)
+    }
+
+    /// The span will not be taken, or was recorded once more.
+    pub(crate) fn forget(&self, started: Started) {
+        if let Some(exporter) = self.exporter() {
+            exporter.forget(started);
+        }
     }
 
     pub(crate) fn exporter(&self) -> Option<&Exporter> {
         match self {
             Self::Network(exporter, _) => Some(exporter),
-            Self::Memory(_) | Self::Console => None,
+            Self::Memory(_) | Self::Console | Self::Foreign(_) => None,
+        }
+    }
+
+    pub(crate) fn foreign(&self) -> Option<&Foreign> {
+        match self {
+            Self::Foreign(foreign) => Some(foreign),
+            _ => None,
         }
     }
 
     pub(crate) fn stats(&self) -> Option<Stats> {
-        self.exporter().map(Exporter::stats)
+        match self {
+            Self::Network(exporter, _) => Some(exporter.stats()),
+            Self::Foreign(foreign) => Some(foreign.queue().stats()),
+            Self::Memory(_) | Self::Console => None,
+        }
     }
 }
 

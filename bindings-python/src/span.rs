@@ -1,6 +1,7 @@
 //! The native base of the Python class `Span`: fixed fields here, attributes in a Python dict until the span ends, then
 //! one pass that encodes it all.
 
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,17 +12,21 @@ use tracebaton::context::SpanContext;
 use tracebaton::event_type::EVENT_TYPE;
 use tracebaton::id::SpanId;
 use tracebaton::routing::RoutingKey;
-use tracebaton::span::{Kind, LinkHead, SpanHead, SpanWriter, StatusCode};
-use tracebaton_export::fork;
+use tracebaton::span::{Exception, Kind, LinkHead, SpanHead, SpanWriter, StatusCode};
+use tracebaton_export::{Started, fork};
 
 use crate::attributes::{each_attribute, put_all};
-use crate::clock::{Anchor, wall_ns};
+use crate::clock::Anchor;
 use crate::core::{Core, Instrumentation, Routings};
 use crate::parent::Parent;
 use crate::scope::Scope;
+use crate::sink::{Sink, Style};
 use crate::span_context;
 use crate::value::{attribute, kept, string, text_of, to_python};
 use crate::{ids, types};
+
+pub(crate) mod readable;
+mod sampling;
 
 /// A span that is being recorded, or that could be: one that is not sampled has its context and nothing else.
 #[pyclass(subclass, frozen, module = "tracebaton._native")]
@@ -58,6 +63,8 @@ struct State {
     dropped_events: u32,
     dropped_links: u32,
     end_ns: Option<u64>,
+    /// Its beginning in the spool of each sink; empty where no sink has one.
+    started: Vec<Option<Started>>,
 }
 
 /// What became of an attribute.
@@ -75,6 +82,7 @@ struct Event {
     name: String,
     time_ns: u64,
     attributes: Option<Py<PyDict>>,
+    dropped: u32,
 }
 
 struct Link {
@@ -85,6 +93,7 @@ struct Link {
     is_remote: bool,
     trace_state: String,
     attributes: Option<Py<PyDict>>,
+    dropped: u32,
 }
 
 #[pymethods]
@@ -116,12 +125,23 @@ impl SpanBase {
             None => parent.scope(py),
         };
         let trace_id = parent.trace_id().unwrap_or_else(ids::trace_id);
-        let (flags, sampled) = core.sample(trace_id, &parent);
+        let decision = match core.foreign_sampler(py) {
+            Some(sampler) => {
+                let question = sampling::Question { context: from, trace_id, name, kind, attributes, links };
+                sampling::ask(sampler.bind(py), &question)?
+            }
+            None => None,
+        };
+        let (flags, recorded) = match &decision {
+            Some(decision) => (core.flags_of(&parent, decision.samples), decision.records),
+            None => core.sample(trace_id, &parent),
+        };
+        let (more, trace_state) = decision.map_or((None, None), |it| (it.attributes, it.trace_state));
         let context = SpanContext {
             trace_id,
             span_id: ids::span_id(),
             flags,
-            trace_state: parent.trace_state(),
+            trace_state: trace_state.unwrap_or_else(|| parent.trace_state()),
             is_remote: false,
         };
         let routings = match &scope {
@@ -139,7 +159,7 @@ impl SpanBase {
             start_ns: start_time.unwrap_or_else(|| anchor.time_ns()),
             anchor,
             generation: fork::generation(),
-            recording: AtomicBool::new(sampled),
+            recording: AtomicBool::new(recorded),
             attributes: PyDict::new(py).unbind(),
             state: Mutex::new(State { name: name_of(name), ..State::default() }),
             context_object: PyOnceLock::new(),
@@ -147,10 +167,14 @@ impl SpanBase {
             scope,
             routings,
         };
-        if sampled {
+        if recorded {
+            core.use_session(span.scope.as_ref().map(|scope| scope.get()), &span.routings);
             span.take_baggage(py, from)?;
             if !attributes.is_none() {
                 span.set_attributes(py, attributes)?;
+            }
+            if let Some(more) = &more {
+                span.set_attributes(py, more.bind(py))?;
             }
             if !links.is_none() {
                 for link in links.try_iter()? {
@@ -163,8 +187,11 @@ impl SpanBase {
             {
                 span.add_link(py, span_context::to_python(py, &link)?.bind(py), None)?;
             }
+            if core.records_starts {
+                span._record_start(py);
+            }
         } else {
-            core.count_unsampled();
+            core.count_unsampled(py);
         }
         Ok(span)
     }
@@ -219,15 +246,40 @@ impl SpanBase {
             return Ok(());
         }
         let limits = &self.core.get().limits;
-        let attributes = self.collection(py, attributes, limits.attributes_per_event)?;
+        let (attributes, dropped) = self.collection(py, attributes, limits.attributes_per_event)?;
         let time_ns = timestamp.unwrap_or_else(|| self.anchor.time_ns());
         let mut state = self.state();
         if state.events.len() < limits.events {
-            state.events.push(Event { name: name_of(name), time_ns, attributes });
+            state.events.push(Event { name: name_of(name), time_ns, attributes, dropped });
         } else {
             state.dropped_events += 1;
         }
         Ok(())
+    }
+
+    /// Adds an event that describes an exception; attributes that are given come before what it says itself.
+    #[allow(clippy::too_many_arguments, reason = "as many as an exception has parts")]
+    fn _add_exception(
+        &self,
+        py: Python<'_>,
+        kind: &Bound<'_, PyString>,
+        message: &Bound<'_, PyString>,
+        stacktrace: &Bound<'_, PyString>,
+        escaped: bool,
+        attributes: Option<&Bound<'_, PyAny>>,
+        timestamp: Option<u64>,
+    ) -> PyResult<()> {
+        let described = PyDict::new(py);
+        let (kind, message, stacktrace) = (string(kind), string(message), string(stacktrace));
+        for (key, value) in (Exception { kind: &kind, message: &message, stacktrace: &stacktrace }).attributes() {
+            described.set_item(key, to_python(py, &value)?)?;
+        }
+        // As in OpenTelemetry's own SDK, a text.
+        described.set_item("exception.escaped", if escaped { "True" } else { "False" })?;
+        if let Some(attributes) = attributes {
+            each_attribute(attributes, |key, value| described.set_item(key, value))?;
+        }
+        self.add_event(py, PyString::new(py, Exception::EVENT).as_any(), Some(described.as_any()), timestamp)
     }
 
     /// Adds a link to another span. One that names no span and says nothing else is left out.
@@ -242,7 +294,7 @@ impl SpanBase {
             return Ok(());
         }
         let limits = &self.core.get().limits;
-        let attributes = self.collection(py, attributes, limits.attributes_per_link)?;
+        let (attributes, dropped) = self.collection(py, attributes, limits.attributes_per_link)?;
         let parts = span_context::Parts::of(context)?;
         if !parts.is_valid() && attributes.is_none() && parts.trace_state.is_empty() {
             return Ok(());
@@ -255,6 +307,7 @@ impl SpanBase {
             is_remote: parts.is_remote,
             trace_state: parts.trace_state,
             attributes,
+            dropped,
         };
         let mut state = self.state();
         if state.links.len() < limits.links {
@@ -288,42 +341,25 @@ impl SpanBase {
     }
 
     /// The status: its number, and the description or `None`.
-    fn _status(&self) -> (u8, Option<String>) {
+    fn _status_parts(&self) -> (u8, Option<String>) {
         let state = self.state();
         (state.status as u8, Some(state.description.clone()).filter(|text| !text.is_empty()))
-    }
-
-    /// Whether this call ends the span: the first one does. `end_time` is in nanoseconds since 1970.
-    fn _stop(&self, end_time: Option<u64>) -> bool {
-        let mut state = self.state();
-        if state.end_ns.is_some() {
-            return false;
-        }
-        // Both are on the anchor's clock; times that the application gave are its own.
-        state.end_ns = Some(end_time.unwrap_or_else(|| self.anchor.time_ns()).max(self.start_ns));
-        self.recording.swap(false, Ordering::Relaxed)
     }
 
     /// Ends the span and hands it to its exporters. A second call changes nothing, nor does one in another process than
     /// the span began in.
     #[pyo3(signature = (end_time=None))]
     fn end(slf: &Bound<'_, Self>, end_time: Option<u64>) -> PyResult<()> {
-        let span = slf.get();
-        if !span._stop(end_time) {
-            return Ok(());
-        }
-        let core = span.core.get();
-        if span.generation != fork::generation() {
-            core.count_forked();
-            return Ok(());
-        }
-        if core.has_processor() {
-            core.on_end(slf.as_any());
-        }
-        span.deliver(slf.py());
-        Ok(())
+        Self::finish(slf, end_time, |_| true)
     }
 
+    /// Ends the span when it began, for all exporters but HoneyHive's; whether it was recorded. This is what is merged
+    /// into a session where there is no request for that.
+    fn _end_elsewhere(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let recorded = slf.get().is_recording();
+        Self::finish(slf, Some(slf.get().start_ns), |style| style != Style::HoneyHive)?;
+        Ok(recorded)
+    }
     #[getter]
     fn name(&self) -> String {
         self.state().name.clone()
@@ -331,7 +367,7 @@ impl SpanBase {
 
     /// The number of the kind, as OpenTelemetry's API counts.
     #[getter]
-    fn _kind(&self) -> u8 {
+    fn _kind_number(&self) -> u8 {
         (self.kind as u8).saturating_sub(1)
     }
 
@@ -349,7 +385,7 @@ impl SpanBase {
 
     /// The attributes as they are kept: processors and instrumentors change them.
     #[getter]
-    fn _attributes(&self, py: Python<'_>) -> Py<PyDict> {
+    fn _attribute_dict(&self, py: Python<'_>) -> Py<PyDict> {
         self.attributes.clone_ref(py)
     }
 
@@ -372,7 +408,7 @@ impl SpanBase {
         let events: Vec<_> = state
             .events
             .iter()
-            .map(|it| (it.name.clone(), it.attributes.as_ref().map(|it| it.clone_ref(py)), it.time_ns))
+            .map(|it| (it.name.clone(), it.attributes.as_ref().map(|it| it.clone_ref(py)), it.time_ns, it.dropped))
             .collect();
         // The constructor is Python code: it may look at this span.
         drop(state);
@@ -437,6 +473,22 @@ impl SpanBase {
         self.instrumentation.clone_ref(py)
     }
 
+    /// Records in the spools that the span has begun, with what is known by now, in place of what was known before.
+    fn _record_start(&self, py: Python<'_>) {
+        if !self.is_recording() || !self.context.flags.is_sampled() {
+            return;
+        }
+        let (core, scope) = (self.core.get(), &self.instrumentation.get().scope);
+        let start = |sink: &Sink| sink.start(scope, |out| self.encode(py, out, self.routings.of(sink.style())));
+        let started: Vec<_> = core.sinks.iter().map(start).collect();
+        let before = mem::replace(&mut self.state().started, started);
+        for (sink, before) in core.sinks.iter().zip(before) {
+            if let Some(before) = before {
+                sink.forget(before);
+            }
+        }
+    }
+
     /// Puts a captured value into a bucket: `prefix.key` for nested ones, secrets replaced. Whether anything was put.
     fn _enrich(&self, py: Python<'_>, prefix: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         if !self.is_recording() || value.is_none() {
@@ -463,6 +515,50 @@ impl SpanBase {
 }
 
 impl SpanBase {
+    /// Ends the span, unless it has ended, and hands it to the exporters of these styles.
+    #[inline]
+    fn finish(slf: &Bound<'_, Self>, end_time: Option<u64>, to: impl Fn(Style) -> bool) -> PyResult<()> {
+        let span = slf.get();
+        if !span.stop(end_time) {
+            return Ok(());
+        }
+        let core = span.core.get();
+        let here = span.generation == fork::generation();
+        // What a processor raises is reported where it is called; Ctrl-C goes on, but costs no span.
+        let mut told = Ok(());
+        if here && core.has_processor() && span.is_recording() {
+            told = core.on_ending(slf.as_any());
+        }
+        if !span.recording.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        if !here {
+            core.count_forked();
+            return Ok(());
+        }
+        if core.has_processor() {
+            told = told.and(core.on_end(slf.as_any()));
+        }
+        // Recorded but not sampled: for processors only, where a sampler of the SDK's says so.
+        if span.context.flags.is_sampled() {
+            let admitted = core.admits(|| span.state().name.clone());
+            span.deliver(slf.py(), |style| admitted && to(style));
+        }
+        told
+    }
+
+    /// Sets the time of the end; whether this call is the one that ends the span: the first one is. `end_time` is in
+    /// nanoseconds since 1970.
+    fn stop(&self, end_time: Option<u64>) -> bool {
+        let mut state = self.state();
+        if state.end_ns.is_some() {
+            return false;
+        }
+        // Both are on the anchor's clock; times that the application gave are its own.
+        state.end_ns = Some(end_time.unwrap_or_else(|| self.anchor.time_ns()).max(self.start_ns));
+        true
+    }
+
     /// A poisoned state is still a state: nothing that is done to it can be half done.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -504,28 +600,36 @@ impl SpanBase {
         Ok(Put::There)
     }
 
-    /// The attributes of an event or link, copied.
+    /// The attributes of an event or link, copied, and how many had no place.
     fn collection(
         &self,
         py: Python<'_>,
         attributes: Option<&Bound<'_, PyAny>>,
         limit: usize,
-    ) -> PyResult<Option<Py<PyDict>>> {
-        let Some(attributes) = attributes.filter(|it| !it.is_none()) else { return Ok(None) };
+    ) -> PyResult<(Option<Py<PyDict>>, u32)> {
+        let Some(attributes) = attributes.filter(|it| !it.is_none()) else { return Ok((None, 0)) };
         let out = PyDict::new(py);
         let mut dropped = 0;
         each_attribute(attributes, |key, value| {
             dropped += u32::from(self.put(&out, limit, key, value)? == Put::Dropped);
             Ok(())
         })?;
-        self.state().dropped_attributes += dropped;
-        Ok(if out.is_empty() { None } else { Some(out.unbind()) })
+        Ok((Some(out).filter(|out| !out.is_empty()).map(Bound::unbind), dropped))
     }
 
-    /// Encodes the span into the queue of every exporter.
-    fn deliver(&self, py: Python<'_>) {
-        for sink in &self.core.get().sinks {
-            sink.take(&self.instrumentation.get().scope, |out| self.encode(py, out, self.routings.of(sink.style())));
+    /// Encodes the span into the queue of every exporter of these styles.
+    fn deliver(&self, py: Python<'_>, to: impl Fn(Style) -> bool) {
+        let core = self.core.get();
+        let mut started =
+            if core.records_starts { mem::take(&mut self.state().started) } else { Vec::new() }.into_iter();
+        let scope = &self.instrumentation.get().scope;
+        for sink in &core.sinks {
+            let started = started.next().flatten();
+            if to(sink.style()) {
+                sink.take(py, scope, started, |out| self.encode(py, out, self.routings.of(sink.style())));
+            } else if let Some(started) = started {
+                sink.forget(started);
+            }
         }
     }
 
@@ -547,7 +651,8 @@ impl SpanBase {
             name: &name,
             kind: self.kind,
             start_ns: self.start_ns,
-            end_ns: end_ns.unwrap_or_else(wall_ns),
+            // Open as it is, it is only recorded.
+            end_ns: end_ns.unwrap_or(self.start_ns),
         };
         let mut writer = SpanWriter::begin(out, &head, limits);
         for (key, value) in self.attributes.bind(py).iter() {
@@ -560,7 +665,7 @@ impl SpanBase {
         // Those of events and links are copies of our own, of basic types only.
         let state = self.state();
         for event in &state.events {
-            writer.event(event.time_ns, &event.name, |out| put_all(py, out, event.attributes.as_ref()));
+            writer.event(event.time_ns, &event.name, |out| put_all(py, out, event.attributes.as_ref(), event.dropped));
         }
         for link in &state.links {
             let head = LinkHead {
@@ -570,7 +675,7 @@ impl SpanBase {
                 is_remote: link.is_remote,
                 trace_state: &link.trace_state,
             };
-            writer.link(&head, |out| put_all(py, out, link.attributes.as_ref()));
+            writer.link(&head, |out| put_all(py, out, link.attributes.as_ref(), link.dropped));
         }
         writer.count_dropped(state.dropped_attributes, state.dropped_events, state.dropped_links);
         writer.finish(state.status, &state.description, routing);

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyString, PyTuple, PyType};
 
 pub(crate) struct Types {
     /// The key of the current span in an OpenTelemetry context.
@@ -14,6 +14,8 @@ pub(crate) struct Types {
     pub(crate) scope_key: Py<PyString>,
     pub(crate) context: Py<PyType>,
     pub(crate) span_context: Py<PyType>,
+    /// `tuple.__new__`, where a span context is the tuple that is known: the API may change it.
+    pub(crate) new_tuple: Option<Py<PyAny>>,
     /// `TraceFlags` of 0 to 3.
     pub(crate) trace_flags: [Py<PyAny>; 4],
     pub(crate) default_trace_state: Py<PyAny>,
@@ -53,14 +55,17 @@ fn load(py: Python<'_>) -> PyResult<Types> {
     let any = |module: &str, name: &str| -> PyResult<Py<PyAny>> { Ok(py.import(module)?.getattr(name)?.unbind()) };
     let flags = class("opentelemetry.trace", "TraceFlags")?;
     let flag = |bits: u8| -> PyResult<Py<PyAny>> { Ok(flags.bind(py).call1((bits,))?.unbind()) };
+    let context = class("opentelemetry.trace", "SpanContext")?;
+    let state = any("opentelemetry.trace.span", "DEFAULT_TRACE_STATE")?;
     Ok(Types {
         span_key: key("opentelemetry.trace.propagation", "_SPAN_KEY")?,
         baggage_key: key("opentelemetry.baggage", "_BAGGAGE_KEY")?,
         scope_key: key("tracebaton._context", "SCOPE_KEY")?,
         context: class("opentelemetry.context.context", "Context")?,
-        span_context: class("opentelemetry.trace", "SpanContext")?,
+        new_tuple: new_tuple(py, &context, &flag(1)?, &state)?,
+        span_context: context,
         trace_flags: [flag(0)?, flag(1)?, flag(2)?, flag(3)?],
-        default_trace_state: any("opentelemetry.trace.span", "DEFAULT_TRACE_STATE")?,
+        default_trace_state: state,
         trace_state: class("tracebaton._trace_state", "TraceState")?,
         remote_span: class("tracebaton._span", "RemoteSpan")?,
         open: any("tracebaton._values", "open_object")?,
@@ -69,4 +74,13 @@ fn load(py: Python<'_>) -> PyResult<Types> {
         event: any("tracebaton._span", "Event")?,
         link: any("opentelemetry.trace", "Link")?,
     })
+}
+
+/// `tuple.__new__`, if it makes the same of a span context's parts as their class does.
+fn new_tuple(py: Python<'_>, class: &Py<PyType>, flags: &Py<PyAny>, state: &Py<PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    let new = py.get_type::<PyTuple>().getattr("__new__")?;
+    let class = class.bind(py);
+    let made = class.call1((1, 2, true, flags, state))?;
+    let tuple = new.call1((class, (1, 2, true, flags, state, true)));
+    Ok(tuple.is_ok_and(|tuple| tuple.eq(made).unwrap_or(false)).then(|| new.unbind()))
 }

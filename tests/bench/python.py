@@ -22,7 +22,9 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from tracebaton.sdk import TracebatonSpanExporter
 
 HEADERS = {
     "host": "agent.internal:8080",
@@ -105,6 +107,20 @@ def pairs() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     def their_inject() -> None:
         composite.inject({}, their_context)
 
+    ended = InMemorySpanExporter()
+    recorder = TracerProvider()
+    recorder.add_span_processor(SimpleSpanProcessor(ended))
+    for _ in range(100):
+        recorder.get_tracer("bench").start_span("work", attributes=ATTRIBUTES).end()
+    batch = ended.get_finished_spans()
+    exporter = TracebatonSpanExporter(ours)
+
+    def our_export() -> None:
+        exporter.export(batch)
+
+    def their_export() -> None:
+        encode_spans(batch).SerializeToString()
+
     assert our_extract() == their_extract()
     return {
         "span, 10 attributes, current, encoded": (our_span, their_span),
@@ -113,6 +129,7 @@ def pairs() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
         "extract and read": (our_extract, their_extract),
         "block in a caller's context": (our_block, their_block),
         "inject": (our_inject, their_inject),
+        "100 spans of the SDK, encoded": (our_export, their_export),
     }
 
 

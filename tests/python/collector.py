@@ -42,13 +42,17 @@ class Request:
     body: bytes
     spans: list[Recorded]
     accepted: bool
+    method: str = "POST"
 
 
 class Collector:
-    """Answers 200 unless told otherwise: by `answers`, the next ones in order, or by `always`."""
+    """Answers 200 unless told otherwise: by `answers`, the next ones in order, or by `always`.
+
+    Paths in `apart` have their own answers."""
 
     def __init__(self) -> None:
         self.answers: deque[Answer] = deque()
+        self.apart: dict[str, Answer] = {}
         self.always = Answer()
         self._requests: list[Request] = []
         self._changed = threading.Condition()
@@ -63,10 +67,16 @@ class Collector:
             def do_POST(self) -> None:
                 collector._handle(self)
 
+            do_PUT = do_POST
+
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            # Connections that wait to be accepted: the five of the standard library are soon too few.
+            request_queue_size = 128
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -96,6 +106,9 @@ class Collector:
                     raise AssertionError(f"waited {seconds} s; {len(self._requests)} requests came")
                 self._changed.wait(left)
 
+    def requests_to(self, path: str) -> list[Request]:
+        return [request for request in self.requests if request.path == path]
+
     def wait_for_spans(self, count: int) -> list[Recorded]:
         self.wait(lambda: len(self._accepted()) >= count)
         return self.spans
@@ -116,11 +129,12 @@ class Collector:
     def _handle(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("content-length", "0")))
         with self._changed:
-            answer = self.answers.popleft() if self.answers else self.always
+            apart = self.apart.get(handler.path)
+            answer = apart or (self.answers.popleft() if self.answers else self.always)
             accepted = 200 <= answer.status < 300 and not (answer.hang or answer.drop)
             headers = {name.lower(): value for name, value in handler.headers.items()}
             spans = _decoded(headers, body) if handler.path.endswith("/v1/traces") else []
-            self._requests.append(Request(handler.path, headers, body, spans, accepted))
+            self._requests.append(Request(handler.path, headers, body, spans, accepted, handler.command))
             self._changed.notify_all()
         if answer.hang:
             self._closing.wait()

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
+from importlib.metadata import version
 
 SECONDS = 45.0
 # All are errors, but what OpenTelemetry's API does at import on Python 3.11.
 WARNINGS = ("-W", "error", "-W", "ignore:SelectableGroups dict interface:DeprecationWarning")
+# OpenTelemetry's API, as (major, minor): what old ones do at import is not ours to answer for.
+OPENTELEMETRY = tuple(int(part) for part in version("opentelemetry-api").split(".")[:2])
 CLEARED = ("HH_", "HONEYHIVE_", "OTEL_")
 
 

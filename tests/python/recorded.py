@@ -28,6 +28,7 @@ class RecordedEvent:
     name: str
     time_ns: int
     attributes: dict[str, Any]
+    dropped_attributes: int
 
 
 @dataclass
@@ -37,6 +38,7 @@ class RecordedLink:
     trace_state: str
     flags: int
     attributes: dict[str, Any]
+    dropped_attributes: int
 
 
 @dataclass
@@ -124,7 +126,12 @@ def from_json(span: dict[str, Any]) -> Recorded:
         message=status.get("message", ""),
         attributes=_json_attributes(span),
         events=[
-            RecordedEvent(event.get("name", ""), int(event["timeUnixNano"]), _json_attributes(event))
+            RecordedEvent(
+                event.get("name", ""),
+                int(event["timeUnixNano"]),
+                _json_attributes(event),
+                event.get("droppedAttributesCount", 0),
+            )
             for event in span.get("events", [])
         ],
         links=[
@@ -134,6 +141,7 @@ def from_json(span: dict[str, Any]) -> Recorded:
                 link.get("traceState", ""),
                 link.get("flags", 0),
                 _json_attributes(link),
+                link.get("droppedAttributesCount", 0),
             )
             for link in span.get("links", [])
         ],
@@ -158,7 +166,12 @@ def from_protobuf(span: trace_pb2.Span) -> Recorded:
         message=span.status.message,
         attributes=protobuf_attributes(span.attributes),
         events=[
-            RecordedEvent(event.name, event.time_unix_nano, protobuf_attributes(event.attributes))
+            RecordedEvent(
+                event.name,
+                event.time_unix_nano,
+                protobuf_attributes(event.attributes),
+                event.dropped_attributes_count,
+            )
             for event in span.events
         ],
         links=[
@@ -168,6 +181,7 @@ def from_protobuf(span: trace_pb2.Span) -> Recorded:
                 link.trace_state,
                 link.flags,
                 protobuf_attributes(link.attributes),
+                link.dropped_attributes_count,
             )
             for link in span.links
         ],

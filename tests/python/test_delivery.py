@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import logging
 import os
 import signal
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 import tracebaton
 from collector import Answer, Collector
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from tracebaton import Tracer
 
 GENEROUS = 2.0
@@ -43,6 +46,24 @@ def test_true_when_all_is_delivered(sending: Callable[..., Tracer], collector: C
     assert [span.name for span in collector.spans] == ["span 0", "span 1", "span 2"]
     stats = tracer.stats()
     assert (stats["sent"], stats["queued"], stats["dropped"], stats["retried"]) == (3, 0, {}, 0)
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "http/json"])
+def test_the_schema_of_a_library_goes_with_its_spans(
+    sending: Callable[..., Tracer], collector: Collector, protocol: str
+) -> None:
+    tracer = sending(otlp_protocol=protocol)
+    for url in ("https://schema.example/1", None, "https://schema.example/2"):
+        tracer.provider.get_tracer("library", "1", url).start_span("s").end()
+    assert tracer.flush()
+    [request] = collector.requests
+    body = gzip.decompress(request.body) if request.headers.get("content-encoding") == "gzip" else request.body
+    if protocol == "http/json":
+        scopes = json.loads(body)["resourceSpans"][0]["scopeSpans"]
+        urls = [scope.get("schemaUrl", "") for scope in scopes]
+    else:
+        urls = [scope.schema_url for scope in ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans]
+    assert urls == ["https://schema.example/1", "", "https://schema.example/2"]
 
 
 def test_true_when_there_is_nothing(sending: Callable[..., Tracer], collector: Collector) -> None:

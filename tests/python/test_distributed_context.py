@@ -298,6 +298,19 @@ def test_ignore(make_tracer: Make, policy: Any, where: str) -> None:
     assert headers["baggage"] == "session_id=own,project=shop,source=dev"
 
 
+def test_restart_after_somebody_has_read_the_headers(tracer: Tracer) -> None:
+    """A middleware that attached the caller's span does not undo the policy."""
+    token = otel_context.attach(TracebatonPropagator().extract(CARRIER))
+    with with_distributed_trace_context(CARRIER, tracer, policy={"inbound": "restart"}), tracer.start_span("s"):
+        pass
+    otel_context.detach(token)
+    span = only_span_of(tracer)
+    assert span.trace_id != TRACE_ID
+    assert span.parent_id == ""
+    assert [link.trace_id for link in span.links] == [TRACE_ID]
+    assert span.session == "theirs"
+
+
 def test_the_calls_policy_wins_over_the_tracers(make_tracer: Make) -> None:
     tracer = make_tracer(policy={"inbound": "ignore"})
     with with_distributed_trace_context(CARRIER, tracer, policy={"inbound": "continue"}), tracer.start_span("s"):

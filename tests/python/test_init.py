@@ -25,7 +25,7 @@ TEXTS = (
     "otlp_endpoint",
     "otlp_protocol",
 )
-FLAGS = ("set_global", "disable_batch", "disable_tracing", "test_mode", "verbose", "otlp_enabled")
+FLAGS = ("set_global", "disable_batch", "disable_tracing", "test_mode", "verbose", "otlp_enabled", "random_flag")
 NUMBERS = ("max_attributes", "max_events", "max_links", "batch_size")
 
 DOCUMENTED = (

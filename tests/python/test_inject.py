@@ -420,6 +420,28 @@ def test_where_no_baggage_may_go_the_applications_own_stays(tracer: Tracer) -> N
     assert inject_context_into_carrier(ours_only, url="https://api.example.com/") == {}
 
 
+def test_headers_that_are_shared_between_hosts(tracer: Tracer) -> None:
+    """What a caller and the API said was written for a local host, and does not stand there for a public one."""
+    shared = {"Accept": "*/*", "baggage": "mine=1"}
+    public = "https://api.example.com/v1"
+    caller = {"baggage": "user=alice , k=1;p"}
+    with with_distributed_trace_context(caller, tracer), tracer.start_span("s"):
+        token = otel_context.attach(baggage.set_baggage("plan", "gold"))
+        inject_context_into_carrier(shared, url="http://agent:8000/")
+        local = f"{OURS},plan=gold,mine=1,user=alice , k=1;p"
+        assert shared["baggage"] == local
+        inject_context_into_carrier(shared, url=public)
+        assert shared["baggage"] == "mine=1"
+        inject_context_into_carrier(shared, url="http://agent:8000/")
+        assert shared["baggage"] == local
+        # What the application has changed since: the text that was written before goes, too.
+        otel_context.attach(baggage.remove_baggage("k", baggage.set_baggage("user", "bob")))
+        inject_context_into_carrier(shared, url=public)
+        assert shared["baggage"] == "mine=1"
+        otel_context.detach(token)
+    assert sorted(shared) == ["Accept", "baggage", "traceparent"]
+
+
 def test_without_a_url_all_is_written(make_tracer: Make) -> None:
     make_tracer(policy={"propagate_to": []})
     assert inject_context_into_carrier({})["baggage"] == OURS

@@ -15,7 +15,7 @@ from opentelemetry import trace as otel_trace
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 from recorded import by_name, only_span_of, spans_of
-from tracebaton import Tracer
+from tracebaton import Tracer, inject_context_into_carrier, with_distributed_trace_context
 
 Make = Callable[..., Tracer]
 
@@ -47,6 +47,19 @@ def test_no_attribute_name_collides_with_wrapt(otel: otel_trace.Tracer) -> None:
 
 def test_new_roots_have_the_random_flag(otel: otel_trace.Tracer) -> None:
     assert otel.start_span("s").get_span_context().trace_flags == 0x03
+
+
+def test_the_random_flag_of_new_roots_can_be_turned_off(make_tracer: Make) -> None:
+    tracer = make_tracer(random_flag=False)
+    with tracer.start_span("root") as root:
+        assert root.get_span_context().trace_flags == 0x01
+        carrier = inject_context_into_carrier({})
+        assert carrier["traceparent"].endswith("-01")
+    # What a caller says of its ids is passed on in any case.
+    for flags in ("01", "03"):
+        caller = {"traceparent": f"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}"}
+        with with_distributed_trace_context(caller, tracer), tracer.start_span("child"):
+            assert inject_context_into_carrier({})["traceparent"].endswith(f"-{flags}")
 
 
 def test_get_tracer(tracer: Tracer) -> None:

@@ -67,7 +67,8 @@ class Backend:
         """The spans of all requests, with their attributes as a dict under `values`."""
         found = []
         for _, _, body in self.requests:
-            for resource in json.loads(body)["resourceSpans"]:
+            # A session's registration has none.
+            for resource in json.loads(body).get("resourceSpans", []):
                 for scope in resource["scopeSpans"]:
                     for span in scope["spans"]:
                         values = {item["key"]: next(iter(item["value"].values())) for item in span["attributes"]}
@@ -170,7 +171,7 @@ def test_the_example_imports_nothing_of_tracebaton() -> None:
 def test_two_processes_are_one_trace_in_one_session_at_honeyhive(backend: Backend, environment: dict[str, str]) -> None:
     session = ask_the_example(environment)
 
-    assert {path for path, _, _ in backend.requests} == {"/opentelemetry/v1/traces"}
+    assert {path for path, _, _ in backend.requests} == {"/opentelemetry/v1/traces", "/session/start"}
     for _, headers, _ in backend.requests:
         assert headers["authorization"] == "Bearer key-of-the-test"
         assert headers["content-type"] == "application/json"
@@ -459,9 +460,6 @@ def test_the_first_tracer_is_opentelemetrys_global_one(
         ("from honeyhive.experiments import evaluate", "evaluation"),
         ("import honeyhive.api.client", "REST client"),
         ("from honeyhive.models import CreateEventRequest", "REST client"),
-        ("from honeyhive import enrich_session", "in this release"),
-        ("from honeyhive.tracer import HoneyHiveSpanProcessor", "in this release"),
-        ("from honeyhive.tracer.processing.context import setup_baggage_context", "in this release"),
         ("from honeyhive.tracer import nothing_of_theirs", "not among the names of honeyhive 1.5.1"),
     ],
 )

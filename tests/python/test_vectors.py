@@ -15,7 +15,8 @@ from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
 from opentelemetry.context.context import Context
-from recorded import only_span_of
+from opentelemetry.trace.status import StatusCode
+from recorded import ROUTING, only_span_of
 from tracebaton import (
     Policy,
     TracebatonPropagator,
@@ -132,6 +133,7 @@ def injectable(case: dict[str, Any]) -> bool:
         bool(given.get("session"))
         and bool(given.get("source"))
         and "policy" not in given
+        and "origin" not in given
         and all(len(entry) == 2 for entry in given.get("application", []))
     )
 
@@ -165,7 +167,9 @@ def test_inject(make_tracer: Make, case: dict[str, Any]) -> None:
         context = otel_trace.set_span_in_context(remote, context)
     carrier: list[Any] = [tuple(pair) for pair in given.get("carrier", [])]
     token = otel_context.attach(context)
-    inject_context_into_carrier(carrier, tracer, url=given.get("to"))
+    to = given.get("to")
+    for url in to if isinstance(to, list) else [to]:
+        inject_context_into_carrier(carrier, tracer, url=url)
     otel_context.detach(token)
     assert sorted(carrier) == sorted(tuple(pair) for pair in case["expected"]["carrier"])
 
@@ -242,7 +246,7 @@ def test_baggage_reconciled_with_the_api(case: dict[str, Any]) -> None:
         assert (entry["name"] in names) is (" " not in entry["name"])
 
 
-@cases("policy", lambda case: "origin" not in case["input"])
+@cases("policy", lambda case: "to" in case["input"] and "origin" not in case["input"])
 def test_policy(make_tracer: Make, case: dict[str, Any]) -> None:
     try:
         make_tracer(policy=case["input"].get("policy"))
@@ -256,6 +260,42 @@ def test_policy(make_tracer: Make, case: dict[str, Any]) -> None:
     sent = inject_context_into_carrier({}, url=case["input"]["to"])
     otel_context.detach(token)
     assert {"trace": "traceparent" in sent, "baggage": "baggage" in sent} == case["expected"]
+
+
+@cases("policy", lambda case: "pattern" in case["input"])
+def test_patterns_of_hosts(case: dict[str, Any]) -> None:
+    pattern = case["input"]["pattern"]
+    if case["expected"]["valid"]:
+        assert Policy(propagate_to=[pattern]).propagate_to == (pattern,)
+        return
+    with pytest.raises(ValueError, match="propagate_to"):
+        Policy(propagate_to=["api.example.com", pattern])
+
+
+@cases("parent")
+def test_which_span_is_the_parent(make_tracer: Make, case: dict[str, Any]) -> None:
+    given, expected = case["input"], case["expected"]
+    tracer = make_tracer(policy=given.get("policy"))
+    headers = octets(given["carrier"])
+    context = Context()
+    current = given["current"]
+    if current:
+        span = otel_trace.SpanContext(
+            int(current["trace_id"], 16), int(current["span_id"], 16), current["remote"], otel_trace.TraceFlags(1)
+        )
+        context = otel_trace.set_span_in_context(otel_trace.NonRecordingSpan(span), context)
+    token = otel_context.attach(context)
+    with with_distributed_trace_context(headers, tracer), tracer.start_span("s"):
+        pass
+    otel_context.detach(token)
+    recorded = only_span_of(tracer)
+    parents = {
+        "current": (current or {}).get("span_id"),
+        "caller": CALLER.split("-")[2],
+        None: "",
+    }
+    assert recorded.parent_id == parents[expected["parent"]]
+    assert bool(recorded.links) is expected["link"]
 
 
 @cases("session", lambda case: "raw" in case["input"])
@@ -292,6 +332,68 @@ def test_which_session_holds(make_tracer: Make, case: dict[str, Any]) -> None:
         assert recorded.session == (answer["session"] or f"own {ask['tracer']}")
         assert recorded.project == answer["project"]
         assert bool(recorded.links) is answer["link"]
+
+
+STATUSES = {"unset": StatusCode.UNSET, "ok": StatusCode.OK, "error": StatusCode.ERROR}
+
+
+def context_of(trace_id: str, part: dict[str, Any]) -> otel_trace.SpanContext:
+    flags = otel_trace.TraceFlags(part["flags"])
+    return otel_trace.SpanContext(int(trace_id, 16), 0xB7AD6B7169203331, part["is_remote"], flags)
+
+
+def below(trace_id: str, parent: dict[str, Any] | None) -> Context:
+    """A context with this parent; without one, an empty one."""
+    if parent is None:
+        return Context()
+    return otel_trace.set_span_in_context(otel_trace.NonRecordingSpan(context_of(trace_id, parent)), Context())
+
+
+@cases("span")
+def test_span(make_tracer: Make, case: dict[str, Any]) -> None:
+    given, expected, trace_id = case["input"], case["expected"], "05" * 16
+    names = {"limit": "attributes", "link_limit": "attributes_per_link"}
+    limits = {name: given[key] for key, name in names.items() if key in given}
+    tracer = make_tracer(sampler="always_on", limits=limits)
+    otel = tracer.provider.get_tracer("library")
+    span = otel.start_span("s", below(trace_id, given["parent"]))
+    for key, value in given.get("attributes", []):
+        span.set_attribute(key, value)
+    for link in given.get("links", []):
+        span.add_link(context_of(trace_id, link), link.get("attributes"))
+    for name, description in given.get("statuses", []):
+        span.set_status(STATUSES[name], description or None)
+    span.end()
+    recorded = only_span_of(tracer)
+    set_here = {key for key, _ in given.get("attributes", [])}
+    attributes = [
+        [key, value]
+        for key, value in recorded.attributes.items()
+        if key != "honeyhive_event_type" and (key not in ROUTING or key in set_here)
+    ]
+    names_of = {status.value: name for name, status in STATUSES.items()}
+    found = {
+        "flags": recorded.flags,
+        "attributes": attributes,
+        "event_type": recorded.attributes["honeyhive_event_type"],
+        "dropped_attributes": recorded.dropped_attributes,
+        "links": [
+            {"flags": link.flags, "dropped_attributes": link.dropped_attributes}
+            | ({"attributes": [[key, value] for key, value in link.attributes.items()]} if link.attributes else {})
+            for link in recorded.links
+        ],
+        "status": [names_of[recorded.status], recorded.message] if recorded.status else None,
+    }
+    assert {key: found[key] for key in expected} == expected
+
+
+@cases("sampler", lambda case: case["parent"] is not None or not case["sampler"].endswith("ratio"))
+def test_sampler(make_tracer: Make, case: dict[str, Any]) -> None:
+    arguments = {"sampler": case["sampler"], "sampler_argument": case.get("argument")}
+    tracer = make_tracer(**arguments, random_flag=case.get("random_flag"))
+    span = tracer.provider.get_tracer("library").start_span("s", below(case["trace_id"], case["parent"]))
+    flags = int(span.get_span_context().trace_flags)
+    assert {"sampled": span.is_recording(), "flags": flags} == case["expected"]
 
 
 def _after(steps: list[dict[str, Any]], tracer_of: Callable[[int], Tracer]) -> Context:

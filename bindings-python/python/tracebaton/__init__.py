@@ -8,7 +8,9 @@ name `HoneyHiveTracer`), `@trace` and `enrich_span_context` record spans, `injec
 from tracebaton import _native
 from tracebaton._classes import trace_class
 from tracebaton._decorate import enrich_span_context, trace
+from tracebaton._enrich_session import enrich_session
 from tracebaton._enrich_span import enrich_span
+from tracebaton._explain import Finding, explain
 from tracebaton._native import VERSION as __version__
 from tracebaton._native import Policy
 from tracebaton._propagation import (
@@ -19,6 +21,7 @@ from tracebaton._propagation import (
 )
 from tracebaton._registry import flush, get_tracer, set_default_tracer
 from tracebaton._span import Span
+from tracebaton._threads import ContextThreadPoolExecutor, patch_threads, unpatch_threads, wrap
 from tracebaton._tracer import Tracer
 
 _native.set_up()
@@ -27,6 +30,8 @@ HoneyHiveTracer = Tracer
 atrace = trace
 
 __all__ = [
+    "Finding",
+    "ContextThreadPoolExecutor",
     "HoneyHiveTracer",
     "Policy",
     "Span",
@@ -34,14 +39,19 @@ __all__ = [
     "TracebatonPropagator",
     "__version__",
     "atrace",
+    "enrich_session",
     "enrich_span",
     "enrich_span_context",
+    "explain",
     "extract_context_from_carrier",
     "flush",
     "get_tracer",
     "inject_context_into_carrier",
+    "patch_threads",
     "set_default_tracer",
     "trace",
     "trace_class",
+    "unpatch_threads",
     "with_distributed_trace_context",
+    "wrap",
 ]

@@ -429,6 +429,8 @@ def enrich_span_context(
     event_type: str | None = None,
     event_id: str | None = None,
     session_id: str | None = None,
+    project: str | None = None,
+    source: str | None = None,
     tracer: Tracer | None = None,
     tracer_instance: Tracer | None = None,
 ) -> Any:
@@ -457,5 +459,7 @@ def enrich_span_context(
         "attributes": attributes,
         "event_type": event_type,
         "event_id": event_id,
+        "project": project,
+        "source": source,
     }
     return EnrichedBlock(chosen, event_name, fields, session_id or None)

@@ -74,6 +74,9 @@ class EnrichedBlock(SpanBlock):
             return self._without_span()  # type: ignore[no-any-return]  # it has a span's methods
         try:
             enrich(span, self._fields)
+            if self.tracer is not None and self.tracer._records_starts:
+                # Now the inputs are there.
+                span._record_start()
         except Exception:
             # What a value's own code raises is not the request's trouble.
             _native.report("a field of a span could not be captured")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
-from opentelemetry import propagate
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
@@ -18,13 +17,14 @@ from opentelemetry.propagators.textmap import (
     default_getter,
     default_setter,
 )
+from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tracebaton import _native
 from tracebaton._context import Block, current
 from tracebaton._native import Policy
 from tracebaton._registry import choose, core_of
-from tracebaton._span import SPAN_KEY, Span
+from tracebaton._span import SPAN_KEY, RemoteSpan, Span
 from tracebaton._tracer import Tracer, with_session
 
 _Carrier = TypeVar("_Carrier")
@@ -145,12 +145,30 @@ class TracebatonPropagator(TextMapPropagator):
     def extract(
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
-        """`context` with what the carrier holds."""
+        """`context` with what the carrier holds.
+
+        It is for every tracer of the process, unless one was given. Whether the caller's trace goes on is a matter of
+        the policy of the tracer that is meant.
+        """
         base = current() if context is None else context
         core = None if self._tracer is None else self._tracer._core
+        meant = None if core is not None else core_of(None, base)
+        policy = None if meant is None else meant.inbound_policy
         if getter is default_getter:
-            return _native.extract(base, carrier, core, None)
+            return _native.extract(base, carrier, core, policy)
+        if policy is not None:
+            return _native.extract(base, self._read(carrier, getter), None, policy)
         return _native.extract_with_getter(base, carrier, getter, core)
+
+    def _read(self, carrier: Any, getter: Getter[Any]) -> dict[str, list[str]]:
+        """What a getter finds of our headers; one that raises finds nothing."""
+        found = {}
+        for name in self.fields:
+            try:
+                found[name] = getter.get(carrier, name) or []
+            except Exception:
+                continue
+        return found
 
     def inject(
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
@@ -161,7 +179,7 @@ class TracebatonPropagator(TextMapPropagator):
         `http.url`. Where none says anything, all is written.
         """
         base = current() if context is None else context
-        core = core_of(self._tracer, base)
+        core = core_of(None, base) if self._tracer is None else self._tracer._core
         direct = None if setter is default_setter else setter
         _native.inject(base, carrier, core, _destination(base), direct)
 
@@ -173,8 +191,7 @@ class TracebatonPropagator(TextMapPropagator):
 
 def _destination(context: Context) -> str | None:
     span: Any = context.get(SPAN_KEY)
-    kind = getattr(span, "kind", None)
-    if kind is None or getattr(kind, "name", "") != "CLIENT":
+    if span is None or type(span) is RemoteSpan or getattr(span, "kind", None) is not SpanKind.CLIENT:
         return None
     attributes = span._attributes if isinstance(span, Span) else getattr(span, "attributes", None)
     if not isinstance(attributes, Mapping):
@@ -200,5 +217,13 @@ def install_propagator() -> None:
     """Makes ours the global propagator, unless another was chosen."""
     import os
 
-    if not os.environ.get("OTEL_PROPAGATORS") and is_default_propagator(propagate.get_global_textmap()):
+    if os.environ.get("OTEL_PROPAGATORS"):
+        return
+    try:
+        # Not with this module: it loads what `OTEL_PROPAGATORS` names, which may be this package.
+        from opentelemetry import propagate
+    except Exception:
+        _native.report("OpenTelemetry's propagators could not be loaded")
+        return
+    if is_default_propagator(propagate.get_global_textmap()):
         propagate.set_global_textmap(TracebatonPropagator())

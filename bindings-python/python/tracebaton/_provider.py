@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,7 +15,8 @@ from opentelemetry.util._decorator import _agnosticcontextmanager
 from tracebaton import _native
 from tracebaton._context import current
 from tracebaton._registry import millis
-from tracebaton._span import Resource, Span, SpanBlock
+from tracebaton._span import Span, SpanBlock, span_class
+from tracebaton._span_view import Resource
 
 _INTERNAL = trace.SpanKind.INTERNAL
 
@@ -23,6 +26,7 @@ class OtelTracer(trace.Tracer):
 
     def __init__(self, instrumentation: _native.Instrumentation) -> None:
         self._instrumentation = instrumentation
+        self._span_class = span_class()
 
     def start_span(
         self,
@@ -37,13 +41,15 @@ class OtelTracer(trace.Tracer):
     ) -> Span:
         """Starts a span whose parent is the current span of `context`, without making it current."""
         context = current() if context is None else context
+        if links is not None and not isinstance(links, (list, tuple)):
+            links = tuple(links)  # a sampler may look at them first
         if kind is _INTERNAL:
             number = 0
         elif isinstance(kind, trace.SpanKind):
             number = kind.value
         else:
             raise TypeError(f"kind must be a SpanKind, not {type(kind).__name__}")
-        span = Span(self._instrumentation, name, context, number, attributes, links, start_time)
+        span = self._span_class(self._instrumentation, name, context, number, attributes, links, start_time)
         if not record_exception:
             span._records_exception = False
         if not set_status_on_exception:
@@ -80,10 +86,17 @@ class OtelTracer(trace.Tracer):
 
 
 class _Processors:
-    """The span processors of a provider, called one after the other. What one raises stays here."""
+    """The span processors of a provider, called one after the other, as the SDK does it. What one raises stays here."""
 
     def __init__(self) -> None:
+        # A tuple, so that those who go through it see no change.
         self._span_processors: tuple[Any, ...] = ()
+        self._adding = threading.Lock()
+
+    def add_span_processor(self, span_processor: Any) -> None:
+        """Has one more called, after the others."""
+        with self._adding:
+            self._span_processors = (*self._span_processors, span_processor)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         for processor in self._span_processors:
@@ -92,12 +105,50 @@ class _Processors:
             except Exception:
                 _native.report("a span processor raised in on_start")
 
+    def _on_ending(self, span: Span) -> None:
+        for processor in self._span_processors:
+            # Only those of newer SDKs have it.
+            ending = getattr(processor, "_on_ending", None)
+            if ending is None:
+                continue
+            try:
+                ending(span)
+            except Exception:
+                _native.report("a span processor raised in _on_ending")
+
     def on_end(self, span: Span) -> None:
         for processor in self._span_processors:
             try:
                 processor.on_end(span)
             except Exception:
                 _native.report("a span processor raised in on_end")
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Has every processor deliver what it holds: False if one says that it did not, or the time was over."""
+        deadline = time.monotonic() + timeout_millis / 1_000
+        done = True
+        for processor in self._span_processors:
+            if not hasattr(processor, "force_flush"):
+                # A processor of two methods holds nothing.
+                continue
+            left = int((deadline - time.monotonic()) * 1_000)
+            if left <= 0:
+                return False
+            try:
+                done &= processor.force_flush(left) is not False
+            except Exception:
+                _native.report("a span processor raised in force_flush")
+                done = False
+        return done
+
+    def shutdown(self) -> None:
+        """Shuts every processor down, once."""
+        processors, self._span_processors = self._span_processors, ()
+        for processor in processors:
+            try:
+                processor.shutdown()
+            except Exception:
+                _native.report("a span processor raised in shutdown")
 
 
 class Sampler(NamedTuple):
@@ -135,9 +186,10 @@ class TracerProvider(trace.TracerProvider):
         self._active_span_processor = _Processors()
 
     @property
-    def sampler(self) -> Sampler:
-        """What decides which traces are recorded."""
-        return Sampler(self._core.sampler)
+    def sampler(self) -> Any:
+        """What decides which traces are recorded: the sampler that was given, or a description of ours."""
+        given = self._core.foreign_sampler
+        return Sampler(self._core.sampler) if given is None else given
 
     @property
     def id_generator(self) -> IdGenerator:
@@ -167,20 +219,37 @@ class TracerProvider(trace.TracerProvider):
         return tracer
 
     def add_span_processor(self, span_processor: Any) -> None:
-        """Has a processor of OpenTelemetry's SDK called at the start and end of every span."""
-        processors = self._active_span_processor
-        processors._span_processors = (*processors._span_processors, span_processor)
-        self._core.set_processor(processors)
+        """Has a processor of OpenTelemetry's SDK called at the start and end of every span. It may change the span:
+        what is exported elsewhere is what the processors leave."""
+        self._active_span_processor.add_span_processor(span_processor)
+        self._core.set_processor(self._active_span_processor)
+        # The processor brought the SDK with it.
+        for tracer in list(self._tracers.values()):
+            tracer._span_class = span_class()
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Delivers what has ended so far: True only if all of it was delivered within the time."""
-        return self._core.flush(millis(timeout_millis))
+        left, flushed = self.flush_processors(millis(timeout_millis))
+        return self._core.flush(left) and flushed
 
     def shutdown(self, timeout_millis: float = 30_000) -> bool:
         """Delivers what has ended so far, and takes no more: True only if all of it was delivered within the time."""
-        for processor in self._active_span_processor._span_processors:
-            try:
-                processor.shutdown()
-            except Exception:
-                _native.report("a span processor raised in shutdown")
-        return self._core.shutdown(millis(timeout_millis))
+        return self._core.shutdown(self.shutdown_processors(millis(timeout_millis)))
+
+    def flush_processors(self, timeout_millis: int) -> tuple[int, bool]:
+        """Flushes the span processors: the milliseconds that are left, and whether all was delivered."""
+        if not self._active_span_processor._span_processors:
+            return timeout_millis, True
+        begin = time.monotonic()
+        done = self._active_span_processor.force_flush(timeout_millis)
+        return _left(timeout_millis, begin), done
+
+    def shutdown_processors(self, timeout_millis: int) -> int:
+        """Shuts the span processors down, which take the time that they take: the milliseconds that are left."""
+        begin = time.monotonic()
+        self._active_span_processor.shutdown()
+        return _left(timeout_millis, begin)
+
+
+def _left(timeout_millis: int, begin: float) -> int:
+    return max(timeout_millis - int((time.monotonic() - begin) * 1_000), 0)

@@ -17,6 +17,7 @@ from tracebaton._span import SPAN_KEY, Span
 
 if TYPE_CHECKING:
     from tracebaton._context import Block
+    from tracebaton._provider import TracerProvider
     from tracebaton._tracer import Tracer
 
 EXIT_SECONDS = 5.0
@@ -39,10 +40,14 @@ class Registered:
     """What this module knows of a tracer."""
 
     _core: _native.Core
+    _provider: TracerProvider
 
     def flush(self, timeout_millis: float = 30_000) -> bool:
-        """Delivers what has ended so far: True only if all of it was delivered within the time."""
-        return self._core.flush(millis(timeout_millis))
+        """Delivers what has ended so far: True only if all of it was delivered within the time.
+
+        The end of a process does that by itself, unless the process ends by `os._exit` or by a signal.
+        """
+        return self._provider.force_flush(timeout_millis)
 
 
 def register(tracer: Tracer) -> None:
@@ -138,7 +143,11 @@ def flush(tracer: Any = None, timeout_millis: float = 30_000) -> bool:
     if tracer is not None:
         chosen = choose(tracer)
         return chosen is not None and chosen.flush(timeout_millis)
-    return _native.deliver_all([one._core for one in tracers()], millis(timeout_millis), False)
+    left, done = millis(timeout_millis), True
+    for one in tracers():
+        left, flushed = one._provider.flush_processors(left)
+        done &= flushed
+    return _native.deliver_all([one._core for one in tracers()], left, False) and done
 
 
 def shutdown_all(timeout_millis: float = 30_000) -> bool:
@@ -146,7 +155,10 @@ def shutdown_all(timeout_millis: float = 30_000) -> bool:
     ending = tracers()
     for tracer in ending:
         forget(tracer)
-    return _native.deliver_all([tracer._core for tracer in ending], millis(timeout_millis), True)
+    left = millis(timeout_millis)
+    for tracer in ending:
+        left = tracer._provider.shutdown_processors(left)
+    return _native.deliver_all([tracer._core for tracer in ending], left, True)
 
 
 def _deliver_at_exit() -> None:
@@ -179,8 +191,20 @@ class _Multiprocessing:
 _multiprocessing = _Multiprocessing()
 
 
+def _deliver_at_worker_end(**_: Any) -> None:
+    _deliver_at_exit()
+
+
+def _watch_celery() -> None:
+    """Processes of Celery's pool end without `atexit`, after a signal of Celery's own."""
+    signals = sys.modules.get("celery.signals")
+    if signals is not None:
+        signals.worker_process_shutdown.connect(_deliver_at_worker_end, weak=False, dispatch_uid="tracebaton")
+
+
 def _before_fork() -> None:
     _multiprocessing.watch()
+    _watch_celery()
     _native.before_fork()
 
 

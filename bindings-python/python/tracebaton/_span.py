@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.trace.status import Status, StatusCode
 
 from tracebaton import _native
 from tracebaton._context import Block, current, derived
+from tracebaton._span_view import Event as Event  # noqa: PLC0414  # the native side looks it up here
+from tracebaton._span_view import EventList, InstrumentationScope, Resource, to_json
 
 if TYPE_CHECKING:
     from opentelemetry.context.context import Context
@@ -29,37 +33,13 @@ MAX_FRAMES = 200
 that it leaves."""
 
 
-class Resource(NamedTuple):
-    """What a process says of itself."""
-
-    attributes: Mapping[str, Any]
-    schema_url: str = ""
-
-
-class InstrumentationScope(NamedTuple):
-    """The library that makes spans."""
-
-    name: str
-    version: str | None
-    schema_url: str | None
-    attributes: Mapping[str, Any] | None
-
-
-class Event(NamedTuple):
-    """An event of a span."""
-
-    name: str
-    attributes: Mapping[str, Any] | None
-    timestamp: int
-    """Nanoseconds since 1970."""
-
-
 class Span(_native.SpanBase, trace.Span):
     """A span of a tracebaton tracer.
 
-    Besides OpenTelemetry's API it has what instrumentors read from the SDK's spans: `name`, `kind`, `status`,
-    `attributes`, `events`, `links`, `start_time`, `end_time`, `parent`, `context`, `resource`,
-    `instrumentation_scope`.
+    Besides OpenTelemetry's API it has what instrumentors and processors read from the SDK's spans: `name`, `kind`,
+    `status`, `attributes`, `events`, `links`, `start_time`, `end_time`, `parent`, `context`, `resource`,
+    `instrumentation_scope`, `to_json`; and the private fields that processors of the SDK read and assign. What they
+    leave in `_name`, `_status`, `_attributes` and `_events` when the span has ended is what is exported.
     """
 
     # Set where `start_span` was told otherwise.
@@ -87,17 +67,8 @@ class Span(_native.SpanBase, trace.Span):
             return
         kind = type(exception)
         text = _text(exception)
-        described: dict[str, Any] = {
-            "exception.type": kind.__qualname__
-            if kind.__module__ == "builtins"
-            else f"{kind.__module__}.{kind.__qualname__}",
-            "exception.message": text,
-            "exception.stacktrace": _stacktrace(exception),
-            "exception.escaped": str(escaped),
-        }
-        if attributes:
-            described.update(attributes)
-        self.add_event("exception", described, timestamp)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        self._add_exception(name, text, _stacktrace(exception), bool(escaped), attributes or None, timestamp)
         self._recorded = (id(exception), text)
 
     def fail(self, exception: BaseException) -> None:
@@ -124,12 +95,12 @@ class Span(_native.SpanBase, trace.Span):
     @property
     def kind(self) -> trace.SpanKind:
         """What the span does in its trace."""
-        return _KINDS[self._kind]
+        return _KINDS[self._kind_number]
 
     @property
     def status(self) -> Status:
         """The status so far."""
-        code, description = self._status()
+        code, description = self._status_parts()
         return Status(_CODES[code], description)
 
     @property
@@ -148,10 +119,59 @@ class Span(_native.SpanBase, trace.Span):
         scope = self._instrumentation
         return InstrumentationScope(scope.name, scope.version, scope.schema_url, scope.attributes)
 
+    def to_json(self, indent: int | None = 4) -> str:
+        """The span as the SDK's console exporter prints it."""
+        return to_json(self, indent)
+
+    _context = property(attrgetter("context"))
+    _kind = property(attrgetter("kind"))
+    _parent = property(attrgetter("parent"))
+    _links = property(attrgetter("links"))
+    _start_time = property(attrgetter("start_time"))
+    _end_time = property(attrgetter("end_time"))
+    _resource = property(attrgetter("resource"))
+    _instrumentation_scope = property(attrgetter("instrumentation_scope"))
+    _name = property(attrgetter("name"), _native.span_replace_name)
+    _attributes = property(attrgetter("_attribute_dict"), _native.span_replace_attributes)
+
+    @property
+    def _status(self) -> Status:
+        return self.status
+
+    @_status.setter
+    def _status(self, status: Status | StatusCode) -> None:
+        code = status.status_code if isinstance(status, Status) else status
+        _native.span_replace_status(self, code.value, getattr(status, "description", None))
+
+    @property
+    def _events(self) -> EventList:
+        return EventList(self)
+
+    @_events.setter
+    def _events(self, events: Iterable[Any]) -> None:
+        _native.span_replace_events(self, tuple(events))
+
     def __repr__(self) -> str:
         context = self.get_span_context()
         ids = f"{trace.format_trace_id(context.trace_id)}-{trace.format_span_id(context.span_id)}"
         return f"<{type(self).__name__} {self.name!r} {ids}>"
+
+
+_sdk_span: type[Span] | None = None
+
+
+def span_class() -> type[Span]:
+    """The class of new spans. Where OpenTelemetry's SDK is loaded, they are its `ReadableSpan`, too: processors and
+    instrumentors ask for that before they look at a span."""
+    global _sdk_span
+    if _sdk_span is None:
+        readable = getattr(sys.modules.get("opentelemetry.sdk.trace"), "ReadableSpan", None)
+        if readable is None:
+            return Span
+        # Every field is ours; without an `__init__`, as `Span` is.
+        body = {"__init__": object.__init__, "__module__": Span.__module__, "__doc__": Span.__doc__}
+        _sdk_span = type(Span.__name__, (Span, readable), body)
+    return _sdk_span
 
 
 class RemoteSpan(_native.RemoteBase, trace.NonRecordingSpan):

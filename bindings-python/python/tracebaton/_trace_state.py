@@ -13,25 +13,15 @@ from opentelemetry import trace
 from tracebaton import _native
 
 
-class TraceState(trace.TraceState):
+class TraceState(_native.TraceStateBase, trace.TraceState):
     """A tracestate by level 2 of the W3C recommendation."""
 
-    _raw: str
-
-    @classmethod
-    def from_raw(cls, text: str) -> TraceState:
-        """Takes a text that core has judged."""
-        self = cls.__new__(cls)
-        self._raw = text
-        return self
+    # All is done when it is made.
+    __init__ = object.__init__
 
     @cached_property
     def _dict(self) -> dict[str, str]:  # type: ignore[override]
-        return dict(_native.tracestate_members(self._raw))
-
-    def to_header(self) -> str:
-        """The text for the header."""
-        return self._raw
+        return dict(self._members())
 
     def add(self, key: str, value: str) -> TraceState:
         """This state with a new member in front; the last one goes where there are 32. A bad key or value, or a key
@@ -40,12 +30,11 @@ class TraceState(trace.TraceState):
 
     def update(self, key: str, value: str) -> TraceState:
         """This state with the member in front. A bad key or value changes nothing."""
-        changed = _native.tracestate_insert(self._raw, key, value)
-        return self if changed is None else self.from_raw(changed)
+        return self._insert(key, value) or self
 
     def delete(self, key: str) -> TraceState:
         """This state without the member."""
-        return self.from_raw(_native.tracestate_delete(self._raw, key)) if key in self._dict else self
+        return self._delete(key)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return self.from_raw, (self._raw,)
+        return self.from_raw, (self.to_header(),)

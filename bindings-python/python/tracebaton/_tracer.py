@@ -6,19 +6,26 @@ import os
 import sys
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace as otel_trace
 from opentelemetry.context.context import Context
 
 from tracebaton import _native, _registry
+from tracebaton._compatible import Compatible
 from tracebaton._context import SCOPE_KEY, current, derived
+from tracebaton._events import Events
+from tracebaton._name_filters import prefixes_of
 from tracebaton._native import Policy
 from tracebaton._provider import OtelTracer, TracerProvider
+from tracebaton._sessions import Sessions
 from tracebaton._span import SpanBlock
 
+if TYPE_CHECKING:
+    from tracebaton._foreign import Exporter
+
 # Keywords of HoneyHive's `init` that are taken so that programs written for it run, and that mean nothing here: there
-# is no cache, no backend call at start-up, no HTTP instrumentation of our own, and routing attributes cannot be lost.
+# is no cache, no HTTP instrumentation of our own, and routing attributes cannot be lost.
 # Each with the types that it may have.
 _WITHOUT_MEANING: dict[str, tuple[type, ...]] = {
     "cache_cleanup_interval": (int, float),
@@ -28,7 +35,6 @@ _WITHOUT_MEANING: dict[str, tuple[type, ...]] = {
     "disable_http_tracing": (bool,),
     "max_span_size": (int,),
     "preserve_core_attributes": (bool,),
-    "skip_backend_session_creation": (bool,),
 }
 # Keywords that mean something there which is not done here yet: said once for each.
 _NOT_YET: dict[str, tuple[type, ...]] = {
@@ -36,18 +42,15 @@ _NOT_YET: dict[str, tuple[type, ...]] = {
     "datapoint_id": (str,),
     "evaluation_config": (object,),
     "export_timeout": (int, float),
-    "inputs": (Mapping,),
     "is_evaluation": (bool,),
     "link_carrier": (Mapping,),
-    "max_export_batch_size": (int,),
     "requests_session": (object,),
     "run_id": (str,),
-    "span_name_filters": (Mapping,),
 }
 _NAME = "tracebaton"
 
 
-class Tracer(_registry.Registered):
+class Tracer(_registry.Registered, Sessions, Events, Compatible):
     """Records spans of one service and sends them to one or more backends.
 
     `Tracer.init(...)` makes one, as `Tracer(...)` does. It opens no connection: the first span that ends does, in the
@@ -63,10 +66,11 @@ class Tracer(_registry.Registered):
         session_id: str | None = None,
         session_name: str | None = None,
         server_url: str | None = None,
-        exporter: str | Sequence[str] | None = None,
+        exporter: str | Exporter | Sequence[str | Exporter] | None = None,
         policy: Policy | Mapping[str, Any] | None = None,
-        sampler: str | None = None,
+        sampler: str | Any | None = None,
         sampler_argument: str | None = None,
+        random_flag: bool | None = None,
         service_name: str | None = None,
         redact: bool | None = None,
         capture: bool | None = None,
@@ -86,12 +90,18 @@ class Tracer(_registry.Registered):
         otlp_protocol: str | None = None,
         batch_size: int | None = None,
         flush_interval: float | None = None,
+        max_export_batch_size: int | None = None,
+        span_name_filters: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        skip_backend_session_creation: bool | None = None,
         config: object = None,
         session_config: object = None,
         **others: Any,
     ) -> None:
         from tracebaton._propagation import as_policy, install_propagator
 
+        # A sampler of OpenTelemetry's SDK.
+        foreign_sampler = sampler if callable(getattr(sampler, "should_sample", None)) else None
         settings = {
             "api_key": api_key,
             "batch_size": batch_size,
@@ -107,7 +117,8 @@ class Tracer(_registry.Registered):
             "otlp_headers": otlp_headers,
             "otlp_protocol": otlp_protocol,
             "project": project,
-            "sampler": sampler,
+            "random_flag": random_flag,
+            "sampler": sampler if foreign_sampler is None else None,
             "sampler_argument": sampler_argument,
             "server_url": server_url,
             "service_name": service_name,
@@ -122,6 +133,10 @@ class Tracer(_registry.Registered):
             if isinstance(more, (int, float, str, bytes, list, tuple)):
                 raise TypeError(f"{name} must be a mapping or an object with settings, not {type(more).__name__}")
             given = {**_fields_of(more, settings), **given}
+        more = _fields_of(session_config, ("inputs", "skip_backend_session_creation"))
+        inputs = more.get("inputs") if inputs is None else inputs
+        if skip_backend_session_creation is None:
+            skip_backend_session_creation = more.get("skip_backend_session_creation")
         for name, value in others.items():
             kinds = _WITHOUT_MEANING.get(name) or _NOT_YET.get(name)
             if kinds is None:
@@ -131,24 +146,45 @@ class Tracer(_registry.Registered):
                 raise TypeError(f"{name} must be a {wanted}, not {type(value).__name__}")
             if name in _NOT_YET and value:
                 _native.report(f"{name}= has no effect yet")
-        if isinstance(given.get("exporter"), str):
-            given["exporter"] = [given["exporter"]]
+        if max_export_batch_size is not None:
+            given.setdefault("batch_size", max_export_batch_size)
+        prefixes = None if span_name_filters is None else prefixes_of(span_name_filters)
+        foreign = _foreign_exporters(given)
         if isinstance(given.get("otlp_headers"), Mapping):
             given["otlp_headers"] = list(given["otlp_headers"].items())
-        for name, flag in (("redact", redact), ("capture", capture), ("set_global", set_global)):
+        for name, flag in (
+            ("redact", redact),
+            ("capture", capture),
+            ("set_global", set_global),
+            ("skip_backend_session_creation", skip_backend_session_creation),
+        ):
             if flag is not None and not isinstance(flag, bool):
                 raise TypeError(f"{name} must be a bool, not {type(flag).__name__}")
+        if inputs is not None and not isinstance(inputs, Mapping):
+            raise TypeError(f"inputs must be a mapping, not {type(inputs).__name__}")
         if limits is not None:
             given.update(_limits(limits))
-        if spool_dir is not None:
-            raise ValueError("spool_dir is not supported yet: spans that a crash would lose cannot be kept")
+        if spool_dir is not None and not isinstance(spool_dir, (str, os.PathLike)):
+            raise TypeError(f"spool_dir must be a str or a path, not {type(spool_dir).__name__}")
         given.setdefault("default_session_name", _program_name())
 
         self._core = _native.Core(
-            given, dict(os.environ), policy=as_policy(policy) or Policy(), redact=redact is not False
+            given,
+            dict(os.environ),
+            policy=as_policy(policy) or Policy(),
+            redact=redact is not False,
+            register=skip_backend_session_creation is not True,
+            inputs=inputs,
+            foreign=foreign,
+            spool_dir=None if spool_dir is None else os.fsdecode(spool_dir),
         )
         self._core.set_owner(weakref.ref(self))
+        if prefixes is not None:
+            self._core.set_name_filters(*prefixes)
+        if foreign_sampler is not None:
+            self._core.set_sampler(foreign_sampler)
         self._captures = capture is not False
+        self._records_starts = self._core.records_starts
         self._provider = TracerProvider(self._core)
         self._otel_tracer: OtelTracer = self._provider.get_tracer(_NAME, _native.VERSION)
         _registry.register(self)
@@ -169,12 +205,22 @@ class Tracer(_registry.Registered):
         `OTEL_EXPORTER_OTLP_ENDPOINT`, or to the local viewer at `http://127.0.0.1:4318`.
         `project`, `source` (`HH_PROJECT`, `HH_SOURCE`): on every span; the source is always this service's own.
         `session_id`: 1 to 256 characters; a new UUID unless given. `session_name`: the program's name unless given.
-        `exporter`: `"honeyhive"`, `"otlp"`, `"console"`, `"memory"`, `"none"`, or a list of them.
+        `exporter`: `"honeyhive"`, `"otlp"`, `"console"`, `"memory"`, `"none"`, an object that is a `SpanExporter` of
+        OpenTelemetry's SDK, or a list of them. The object is called from a thread of its own.
         `policy`: whom to trust with what (`Policy`, or a dict of its keywords).
-        `sampler`: by its name in OpenTelemetry, with `sampler_argument`.
+        `sampler`: by its name in OpenTelemetry, with `sampler_argument`; or a sampler object of OpenTelemetry's SDK.
+        `random_flag=False` keeps new traces from saying that their ids are random (W3C Trace Context level 2): a few
+        old receivers refuse a `traceparent` that does. A caller's flag is passed on in any case.
         `limits`: a mapping of `attributes`, `events`, `links`, `attributes_per_event`, `attributes_per_link` (how many)
         and `value_length` (characters).
         `redact=False` leaves secrets in captured values; `capture=False` captures no arguments and results.
+        `inputs`: what the session begins with, at HoneyHive. It is registered there when its first span begins, in the
+        background, unless `skip_backend_session_creation` is true: then the first span creates it.
+        `spool_dir` (`TRACEBATON_SPOOL_DIR`): a directory on a local disk that several processes may share. Spans are
+        there from their start on, so that nothing kills them with the process: what one leaves the next one delivers,
+        and spans that never ended as errors, "interrupted".
+        `span_name_filters={"include": [{"type": "prefix", "value": …}], "exclude": […]}` exports only spans whose names
+        begin so, and none whose names begin as an excluded one.
         `set_global` makes the provider OpenTelemetry's global one; under `tracebaton-run` it becomes that by itself
         where none is set.
 
@@ -292,10 +338,45 @@ class Tracer(_registry.Registered):
             _native.report("a field of a span could not be captured")
             return False
 
+    def enrich_session(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        inputs: object = None,
+        outputs: object = None,
+        metrics: object = None,
+        feedback: object = None,
+        config: object = None,
+        user_properties: object = None,
+        session_id: str | None = None,
+        **named_metadata: Any,
+    ) -> bool:
+        """Merges fields into the session that holds here, or into the one that is named. Keywords that are none of
+        these go to the metadata.
+
+        HoneyHive is told in the background; anywhere else it is a span without a duration, of event type `session`.
+        Returns whether anything was put.
+        """
+        from tracebaton._enrich_session import enrich_session_of
+
+        fields = {
+            "inputs": inputs,
+            "outputs": outputs,
+            "metadata": _merged(metadata, named_metadata or None) if metadata or named_metadata else None,
+            "metrics": metrics,
+            "feedback": feedback,
+            "config": config,
+            "user_properties": user_properties,
+        }
+        return enrich_session_of(self, session_id, fields)
+
     force_flush = _registry.Registered.flush
 
     def shutdown(self, timeout_millis: float = 30_000) -> bool:
-        """Delivers what has ended so far, and takes no more. True only if all of it was delivered within the time."""
+        """Delivers what has ended so far, and takes no more. True only if all of it was delivered within the time.
+
+        The end of the process does the same for tracers that are left. `os._exit` does not: flush before it.
+        """
         _registry.forget(self)
         return self._provider.shutdown(timeout_millis)
 
@@ -306,6 +387,24 @@ class Tracer(_registry.Registered):
 
     def __repr__(self) -> str:
         return f"<Tracer project={self.project!r} source={self.source!r}>"
+
+
+def _foreign_exporters(given: dict[str, Any]) -> list[Any]:
+    """Takes OpenTelemetry's exporters out of `exporter`, which keeps the names: what calls them."""
+    exporter = given.get("exporter")
+    if exporter is None:
+        return []
+    several = exporter if isinstance(exporter, (list, tuple)) else [exporter]
+    objects = [one for one in several if not isinstance(one, str)]
+    if objects:
+        from tracebaton._foreign import ForeignWorker, is_exporter
+
+        for one in objects:
+            if not is_exporter(one):
+                kind = type(one).__name__
+                raise TypeError(f"exporter must be a str, a SpanExporter or a list of them, not {kind}")
+    given["exporter"] = [one for one in several if isinstance(one, str)] or ["none"]
+    return [ForeignWorker(one) for one in objects]
 
 
 def _fields_of(config: object, names: Iterable[str]) -> dict[str, Any]:

@@ -26,7 +26,6 @@ _EVALUATION_NAMES = frozenset(
         "get_run_result",
     }
 )
-_NOT_YET = frozenset({"HoneyHiveSpanProcessor", "enrich_session", "setup_baggage_context"})
 
 
 def sentence(module: str, name: str) -> str:
@@ -37,8 +36,6 @@ def sentence(module: str, name: str) -> str:
         return f"{what}it is part of HoneyHive's evaluation, and tracebaton only records and sends traces{elsewhere}"
     if module in _REST_MODULES or name in _REST_NAMES or module == "honeyhive.models":
         return f"{what}it is part of HoneyHive's REST client, and tracebaton only records and sends traces{elsewhere}"
-    if name in _NOT_YET:
-        return f"{what}tracebaton does not have it in this release{elsewhere}"
     return f"{what}it is not among the names of honeyhive {API_VERSION} that tracebaton provides{elsewhere}"
 
 

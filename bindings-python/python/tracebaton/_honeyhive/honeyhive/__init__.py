@@ -3,6 +3,7 @@
 from tracebaton import (
     HoneyHiveTracer,
     atrace,
+    enrich_session,
     enrich_span,
     flush,
     set_default_tracer,
@@ -22,6 +23,7 @@ __all__ = [
     "HoneyHiveTracer",
     "__version__",
     "atrace",
+    "enrich_session",
     "enrich_span",
     "flush",
     "get_logger",

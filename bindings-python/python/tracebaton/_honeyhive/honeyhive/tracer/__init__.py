@@ -6,7 +6,17 @@ from typing import Any as _Any
 
 from opentelemetry import trace as _otel_trace
 
-from tracebaton import HoneyHiveTracer, _registry, atrace, enrich_span, flush, set_default_tracer, trace, trace_class
+from tracebaton import (
+    HoneyHiveTracer,
+    _registry,
+    atrace,
+    enrich_session,
+    enrich_span,
+    flush,
+    set_default_tracer,
+    trace,
+    trace_class,
+)
 from tracebaton._honeyhive.absent import attribute_of as _attribute_of
 from tracebaton._registry import get_default_tracer
 
@@ -39,12 +49,23 @@ def get_global_provider() -> _Any:
     return _otel_trace.get_tracer_provider()
 
 
-__getattr__ = _attribute_of(__name__)
+_absent = _attribute_of(__name__)
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "HoneyHiveSpanProcessor":
+        # Not at import: it needs OpenTelemetry's SDK, and nothing else does.
+        from tracebaton._honeyhive.processor import HoneyHiveSpanProcessor
+
+        return HoneyHiveSpanProcessor
+    return _absent(name)
+
 
 __all__ = [
     "HoneyHiveTracer",
     "atrace",
     "clear_registry",
+    "enrich_session",
     "enrich_span",
     "flush",
     "get_default_tracer",

@@ -7,6 +7,7 @@ from .context import (
     extract_context_from_carrier,
     get_current_baggage,
     inject_context_into_carrier,
+    setup_baggage_context,
     with_distributed_trace_context,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "extract_context_from_carrier",
     "get_current_baggage",
     "inject_context_into_carrier",
+    "setup_baggage_context",
     "with_distributed_trace_context",
 ]

@@ -4,7 +4,9 @@ from opentelemetry import baggage as _baggage
 from opentelemetry.context.context import Context as _Context
 
 from tracebaton import (
+    HoneyHiveTracer,
     _native,
+    _registry,
     enrich_span_context,
     extract_context_from_carrier,
     inject_context_into_carrier,
@@ -20,6 +22,11 @@ def get_current_baggage() -> dict[str, str]:
     return {name: str(value) for name, value in _baggage.get_all(context).items()}
 
 
+def setup_baggage_context(tracer_instance: HoneyHiveTracer | None = None) -> None:
+    """There is nothing to set up: session, project and source are written wherever a request is made."""
+    _registry.choose(tracer_instance)
+
+
 __getattr__ = _attribute_of(__name__)
 
 __all__ = [
@@ -27,5 +34,6 @@ __all__ = [
     "extract_context_from_carrier",
     "get_current_baggage",
     "inject_context_into_carrier",
+    "setup_baggage_context",
     "with_distributed_trace_context",
 ]

@@ -1,0 +1,152 @@
+"""For programs that stay on OpenTelemetry's SDK (`opentelemetry-sdk`, which must be installed): sessions on the spans
+of their provider, and our delivery for them.
+
+    tracer = Tracer.init(project="shop")
+    provider.add_span_processor(TracebatonSpanProcessor(tracer, exporter=TracebatonSpanExporter(tracer)))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from tracebaton import _native
+from tracebaton._context import current
+from tracebaton._registry import choose, core_of, millis
+from tracebaton._tracer import Tracer
+
+__all__ = ["TracebatonSpanExporter", "TracebatonSpanProcessor"]
+
+# What a processor remembers of a span: on its attributes, which the span that ends shares with the one that started.
+_STARTED = "_tracebaton_started"
+
+
+class TracebatonSpanProcessor(SpanProcessor):
+    """Gives the spans of the SDK's provider what spans of ours have: session, project and source, attributes from
+    baggage as the policy has it, the event type, and `[redacted]` for secrets.
+
+    `tracer` is the one whose session, policy and `redact=` hold; the one that is meant where none is given otherwise.
+    With `exporter=`, ended spans that are sampled go to it at once, and `force_flush` and `shutdown` of the provider
+    reach it: the SDK's own processors ask no exporter to flush. That exporter must not block; ours does not.
+
+    What the SDK cannot do for us: a span is sampled and its parent chosen before a processor sees it, so a policy
+    `restart` or `ignore` takes effect through our propagator only. Attributes of events are not redacted. Attributes
+    beyond the SDK's limit (128 by default) push out the oldest ones: what routes a span is put back when it ends, and
+    takes the place of others.
+    """
+
+    def __init__(self, tracer: Tracer | None = None, *, exporter: SpanExporter | None = None) -> None:
+        choose(tracer)
+        self._tracer = tracer
+        self._exporter = exporter
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Sets the routing attributes of the session that holds where the span starts."""
+        try:
+            context = current() if parent_context is None else parent_context
+            core = core_of(self._tracer, context)
+            if core is None or not core.enabled:
+                return
+            attributes, link = _native.sdk_started(core, context, span.parent is None)
+            present = _plain(span._attributes)
+            attributes = {key: value for key, value in attributes.items() if key not in present}
+            span.set_attributes(attributes)
+            if link is not None:
+                span.add_link(link)
+            setattr(span._attributes, _STARTED, (core, attributes))
+        except Exception:
+            # Tracing must not fail the program.
+            _native.report("a span of OpenTelemetry's SDK could not be given its session")
+
+    def _on_ending(self, span: Span) -> None:
+        self._complete(span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hands the span to the exporter, if there is one."""
+        if not hasattr(SpanProcessor, "_on_ending"):
+            # Older SDKs have no other place for it: processors that were added before this one see the span without.
+            self._complete(span)
+        context = span.get_span_context()
+        if self._exporter is not None and context is not None and context.trace_flags.sampled:
+            try:
+                self._exporter.export((span,))
+            except Exception:
+                _native.report("an exporter raised")
+
+    def _complete(self, span: ReadableSpan) -> None:
+        # The span takes no attributes any more, but what it keeps them in does: nothing else can change them so late.
+        kept: Any = span._attributes
+        core, routing = getattr(kept, _STARTED, (None, {}))
+        if core is None:
+            return
+        try:
+            present = _plain(kept)
+            changes = _native.sdk_ending(core, present)
+            changes.update((key, value) for key, value in routing.items() if key not in present)
+            for key, value in changes.items():
+                kept[key] = value
+        except Exception:
+            _native.report("a span of OpenTelemetry's SDK could not be completed")
+
+    def shutdown(self) -> None:
+        """Shuts the exporter down, if there is one."""
+        if self._exporter is not None:
+            self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Asks the exporter, if there is one, whether all was delivered within this time."""
+        # Exporters that have nothing to say return nothing.
+        return self._exporter is None or self._exporter.force_flush(timeout_millis) is not False
+
+
+def _plain(attributes: Any) -> dict[str, Any]:
+    """The dict in the SDK's collection, which is quicker to look at."""
+    inner = getattr(attributes, "_dict", None)
+    return inner if isinstance(inner, dict) else dict(attributes or {})
+
+
+class TracebatonSpanExporter(SpanExporter):
+    """Puts spans of OpenTelemetry's SDK into our queue, which delivers them to where `tracer` sends its own: batches,
+    retries, limits and statistics (`tracer.stats()`) are those of the tracer, the resource is the spans' own.
+
+    They go out as they are, with nothing added, but to HoneyHive: there a session is known by its UUID, and a span that
+    names none gets the tracer's own session and an event type.
+
+    Without `tracer` it is the one that is meant where none is given, or a new one by the environment's settings. A
+    tracer whose `exporter=` is an object of the SDK's is a `ValueError`: give that object to your provider.
+
+    `export` only encodes and queues; a `SimpleSpanProcessor` or `TracebatonSpanProcessor(exporter=)` suits it best.
+    """
+
+    def __init__(self, tracer: Tracer | None = None) -> None:
+        self._tracer = choose(tracer) or Tracer.init()
+        if self._tracer._core.foreign:
+            raise ValueError("tracer sends to an exporter of OpenTelemetry's: give that to the provider")
+        self._is_shut_down = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Queues the spans: a success only if there was room for all of them."""
+        if self._is_shut_down:
+            return SpanExportResult.FAILURE
+        if not self._tracer._core.enabled:
+            return SpanExportResult.SUCCESS
+        try:
+            taken = _native.sdk_export(self._tracer._core, spans)
+        except Exception:
+            _native.report("spans of OpenTelemetry's SDK could not be encoded: they are dropped")
+            return SpanExportResult.FAILURE
+        return SpanExportResult.SUCCESS if taken else SpanExportResult.FAILURE
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Delivers what was exported so far: True only if all of it was delivered within the time."""
+        return _native.sdk_flush(self._tracer._core, millis(timeout_millis), False)
+
+    def shutdown(self, timeout_millis: int = 30_000) -> None:
+        """Delivers what was exported so far, and takes no more. The tracer goes on."""
+        if not self._is_shut_down:
+            self._is_shut_down = True
+            _native.sdk_flush(self._tracer._core, millis(timeout_millis), True)

@@ -1,0 +1,90 @@
+//! Sessions at HoneyHive: where they are told about, and what is merged into them.
+
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tracebaton::registration::{Enrichment, Start};
+use tracebaton::settings::Settings;
+use tracebaton_export::{Api, Sessions};
+
+use crate::core::{Core, user_agent};
+use crate::report;
+use crate::scope::Scope;
+use crate::value::captured;
+
+/// How long one request may take, as HoneyHive's own client has it.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Requests about sessions, if spans go to HoneyHive.
+pub(crate) fn sessions(settings: &Settings) -> PyResult<Option<Sessions>> {
+    let Some(honeyhive) = &settings.honeyhive else { return Ok(None) };
+    let api = Api {
+        base_url: honeyhive.base_url.clone(),
+        headers: honeyhive.headers.clone(),
+        timeout: TIMEOUT,
+        user_agent: user_agent(),
+    };
+    let reporter: tracebaton_export::Reporter = std::sync::Arc::new(report::warn);
+    Sessions::new(api, Some(reporter)).map(Some).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// Registers the session of a scope with what it begins with, unless somebody else does or nobody is to; if it was
+/// registered before, that is merged into it. Nothing happens where spans do not go to HoneyHive.
+#[pyfunction]
+pub(crate) fn start_session(
+    core: &Core,
+    scope: &Bound<'_, Scope>,
+    source: Option<&str>,
+    fields: &Bound<'_, PyDict>,
+) -> PyResult<()> {
+    if !scope.get().routings(core).is_to_be_registered() {
+        return Ok(());
+    }
+    let field =
+        |name: &str| -> PyResult<_> { Ok(fields.get_item(name)?.filter(|it| !it.is_none()).map(|it| captured(&it))) };
+    let start = Start {
+        source,
+        inputs: field("inputs")?,
+        metadata: field("metadata")?,
+        user_properties: field("user_properties")?,
+        ..Start::default()
+    };
+    if !core.register(Some(scope.get()), start) {
+        enrich_session(core, Some(scope), false, fields)?;
+    }
+    Ok(())
+}
+
+/// Merges these fields into the session that holds in a scope, at HoneyHive; whether there was anything to merge, and it
+/// was queued. The session is registered before, unless it is a caller's or was named by `scope` for this alone.
+#[pyfunction]
+pub(crate) fn enrich_session(
+    core: &Core,
+    scope: Option<&Bound<'_, Scope>>,
+    register: bool,
+    fields: &Bound<'_, PyDict>,
+) -> PyResult<bool> {
+    let Some(sessions) = &core.sessions else { return Ok(false) };
+    let field =
+        |name: &str| -> PyResult<_> { Ok(fields.get_item(name)?.filter(|it| !it.is_none()).map(|it| captured(&it))) };
+    let enrichment = Enrichment {
+        inputs: field("inputs")?,
+        outputs: field("outputs")?,
+        metadata: field("metadata")?,
+        metrics: field("metrics")?,
+        feedback: field("feedback")?,
+        config: field("config")?,
+        user_properties: field("user_properties")?,
+    };
+    let scope = scope.map(|scope| scope.get());
+    if register {
+        match scope {
+            Some(scope) => core.use_session(Some(scope), &scope.routings(core)),
+            None => core.use_session(None, &core.own_routings()),
+        }
+    }
+    let session = scope.and_then(|scope| scope.inner.session_for(core.id, &core.policy));
+    Ok(sessions.enrich(session.unwrap_or(core.own_session()), enrichment, &core.flatten))
+}
