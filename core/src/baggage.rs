@@ -220,6 +220,11 @@ impl<'a> Member<'a> {
         trim(cut(self.rest, b';').map_or(self.rest, |(value, _)| value))
     }
 
+    /// The value and the properties as they came in.
+    pub(crate) fn raw_rest(&self) -> &'a str {
+        trim(self.rest)
+    }
+
     /// The value, percent-decoded once; octets that are not UTF-8 become U+FFFD, `+` stays a plus (rule B5).
     pub fn value(&self) -> Cow<'a, str> {
         percent::decode(self.raw_value())

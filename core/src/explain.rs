@@ -394,4 +394,21 @@ mod tests {
             explain_with_text(&carrier, &Policy::default()).iter().any(|one| one.text.as_deref() == Some("k=secret"))
         );
     }
+
+    #[test]
+    fn empty_members_do_not_shift_the_texts_of_others() {
+        let carrier = [("baggage", " ,, a b=1 ,\t"), ("baggage", ",k=v,,no"), ("baggage", "@=2")];
+        let findings = explain_with_text(&carrier, &Policy::default());
+        let texts = findings.iter().filter(|one| one.header == Header::Baggage);
+        let texts: Vec<_> = texts.map(|one| (one.position, one.verdict.as_str(), one.text.as_deref())).collect();
+        assert_eq!(
+            texts,
+            [
+                (Some(0), "dropped", Some("a b=1")),
+                (Some(1), "kept", Some("k=v")),
+                (Some(2), "dropped", Some("no")),
+                (Some(3), "dropped", Some("@=2")),
+            ]
+        );
+    }
 }

@@ -270,6 +270,17 @@ mod tests {
         assert!(inbound.dropped.contains(Rule::TracestateMembers) && inbound.dropped.contains(Rule::BaggageMemberCap));
     }
 
+    /// Lines that are not kept are not known to be without members, even if those that are kept have none.
+    #[test]
+    fn what_was_cut_off_is_not_taken_for_nothing() {
+        let kept = [("tracestate", ",")].repeat(180);
+        let inbound = extract(&[&[TRACEPARENT][..], &kept].concat(), &Policy::default());
+        assert!(inbound.span.is_some() && inbound.dropped.is_empty());
+        let inbound = extract(&[&[TRACEPARENT][..], &kept, &[("tracestate", "a=1")]].concat(), &Policy::default());
+        assert!(inbound.span.unwrap().trace_state.is_empty());
+        assert_eq!(inbound.dropped, Rule::TracestateMembers.into());
+    }
+
     #[test]
     fn blank_lines_hide_nothing() {
         let mut lines: Vec<_> = (0..1000).flat_map(|_| [("tracestate", ""), ("baggage", " \t")]).collect();

@@ -16,10 +16,11 @@ use core::fmt;
 use crate::baggage::{Baggage, BaggageWriter, Entry, Member, says_the_same};
 use crate::carrier::{Collected, Header, Injector};
 use crate::context::SpanContext;
+use crate::extract::Candidates;
 use crate::id::ascii;
 use crate::policy::{Allowed, Policy};
 use crate::rule::{Rule, RuleSet};
-use crate::session::{OwnMember, PRIVATE_KEY};
+use crate::session::{self, InvalidSession, OwnMember, PRIVATE_KEY};
 use crate::traceparent::Traceparent;
 use crate::tracestate::TraceState;
 
@@ -28,9 +29,9 @@ use crate::tracestate::TraceState;
 pub struct Outbound<'a> {
     /// The current span; without one there is no `traceparent`.
     pub span: Option<&'a SpanContext>,
-    /// The session that holds, as plain text.
+    /// The session that holds, as plain text: of 1 to 256 characters, or it is not sent (rule S2).
     pub session: Option<&'a str>,
-    /// The project that holds, as plain text.
+    /// The project that holds, as plain text: of 1 to 256 characters, or it is not sent (rule S3).
     pub project: Option<&'a str>,
     /// This service's own source, as plain text.
     pub source: Option<&'a str>,
@@ -77,7 +78,14 @@ impl<'a> Outbound<'a> {
             OwnMember::Project => self.project,
             OwnMember::Source => self.source,
         }
-        .filter(|value| !value.is_empty())
+        .filter(|value| !value.is_empty() && (member == OwnMember::Source || session::check(value).is_ok()))
+    }
+
+    /// A session or project that nobody downstream would take is not sent either (rules S2, S3).
+    fn refused(&self) -> RuleSet {
+        let is_long = |value: Option<&str>| value.is_some_and(|it| session::check(it) == Err(InvalidSession::TooLong));
+        let session = is_long(self.session).then_some(Rule::SessionLength);
+        session.into_iter().chain(is_long(self.project).then_some(Rule::ProjectInvalid)).collect()
     }
 
     /// About how many bytes of baggage there are to write, before anything is encoded.
@@ -201,6 +209,7 @@ fn baggage(out: &Outbound<'_>, carrier: &Collected<'_>) -> (String, RuleSet) {
     let inbound = out.inbound.unwrap_or(&Baggage::EMPTY);
     let mut writer = BaggageWriter::new(Baggage::MAX_MEMBERS, Baggage::MAX_BYTES);
     if out.allowed.baggage {
+        dropped |= out.refused();
         write_all(out, &existing, inbound, &mut writer);
     } else if !existing.is_empty() {
         write_others(out, &existing, inbound, &mut writer);
@@ -216,9 +225,15 @@ fn write_all(out: &Outbound<'_>, existing: &Baggage, inbound: &Baggage, writer: 
         return;
     }
     writer.reserve(bytes);
-    for member in OwnMember::ALL {
-        if let Some(value) = out.own(member) {
-            writer.entry(Entry { name: member.key(), value, properties: None });
+    // A session or project that goes on stays as it came, byte for byte: other escapes than ours say the same, and
+    // properties belong to it.
+    let is_special = |octet| matches!(octet, b'%' | b'+' | b';');
+    let came_in = inbound.as_str().bytes().any(is_special).then(|| Candidates::of(inbound));
+    for own in OwnMember::ALL {
+        let Some(value) = out.own(own) else { continue };
+        match came_in.as_ref().and_then(|it| it.by_preference(own).find(|member| member.value() == value)) {
+            Some(member) => writer.raw(own.key(), member.raw_rest()),
+            None => writer.entry(Entry { name: own.key(), value, properties: None }),
         }
     }
     // Nobody asks what is taken if nothing comes after.
@@ -404,11 +419,22 @@ mod tests {
     fn what_is_left_out_is_told() {
         let application = [Entry { name: "not a token", value: "x", properties: None }];
         let long = "v".repeat(9000);
-        let out = Outbound { session: Some(&long), application: &application, ..Outbound::default() };
+        let out = Outbound { source: Some(&long), application: &application, ..Outbound::default() };
         let dropped = inject(&mut pairs(&[("baggage", "a b=1")]), &out);
         let expected = [Rule::BaggageName, Rule::BaggageSendBytes].into_iter().collect();
         assert_eq!(dropped, expected, "nothing behind the end of the list is looked at");
         assert!(inject(&mut pairs(&[]), &Outbound::default()).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_session_is_not_sent() {
+        let long = "x".repeat(257);
+        let out = Outbound { session: Some(&long), project: Some(&long), source: Some(&long), ..Outbound::default() };
+        let headers = compose(&out, &Collected::default());
+        assert_eq!(headers.baggage, Some(format!("source={long}")));
+        assert_eq!(headers.dropped, [Rule::SessionLength, Rule::ProjectInvalid].into_iter().collect());
+        let longest = Outbound { session: long.get(1..), ..Outbound::default() };
+        assert_eq!(compose(&longest, &Collected::default()).dropped, RuleSet::EMPTY);
     }
 
     /// With caps of a policy that are raised, as many entries as the members of a long list.

@@ -49,7 +49,7 @@ pub mod value;
 
 pub use baggage::Baggage;
 pub use carrier::{Extractor, Injector};
-pub use context::SpanContext;
+pub use context::{SpanContext, SpanContext as TraceContext};
 pub use extract::{Inbound, extract};
 pub use id::{SpanId, TraceFlags, TraceId};
 pub use inject::{Outbound, inject};

@@ -39,6 +39,18 @@ impl BaggageWriter {
         }
     }
 
+    /// Writes a value that came in, with its properties, under a name that is a token.
+    pub(crate) fn raw(&mut self, name: &str, value: &str) {
+        if self.fits(1, name.len().saturating_add(value.len()).saturating_add(1)) {
+            push(&mut self.text, name);
+            self.text.push('=');
+            self.text.push_str(value);
+            self.members_left = self.members_left.saturating_sub(1);
+        } else {
+            self.end();
+        }
+    }
+
     /// Makes room for so many more bytes, as far as the budget goes, so that the header need not grow in steps.
     pub fn reserve(&mut self, bytes: usize) {
         let bytes = bytes.min(self.max_bytes.saturating_sub(self.text.len()));

@@ -40,7 +40,7 @@ use otel::propagation::{Extractor as OtelExtractor, Injector as OtelInjector, Te
 use otel::trace::{SpanContext as OtelSpanContext, TraceContextExt, TraceState as OtelTraceState};
 
 use crate::baggage::{Baggage, Entry, reconcile};
-use crate::carrier::{Collected, Extractor, Header, Injector, header_of};
+use crate::carrier::{Collected, Extractor, Header, Injector, Spelling, header_of, matters};
 use crate::context::SpanContext;
 use crate::extract::extract_collected;
 use crate::id::{TraceFlags, TraceId};
@@ -66,8 +66,17 @@ const SERVICE: TracerId = TracerId(0);
 /// Writes and reads `traceparent`, `tracestate` and `baggage` by this crate's rules. In `baggage` the session, the
 /// project and this service's source come first.
 ///
-/// A propagator sees neither the destination of a request nor the headers that it has already: where these matter, use
-/// [`inject_into`](Self::inject_into).
+/// OpenTelemetry's carriers show less than this crate's:
+///
+/// - Its `Injector` can only set. [`inject_context`](TextMapPropagator::inject_context) sees neither the destination of
+///   a request nor the headers that it has already: baggage that the carrier holds is replaced, not merged, and a header
+///   may stay a second time where the carrier keeps another spelling of its name. An empty `tracestate` is set where
+///   ours has no member, so that another's does not stay beside our `traceparent` (rule TP12). Where this matters, use
+///   [`inject_into`](Self::inject_into).
+/// - Its `Extractor` is asked for every name that it lists, in any spelling. A `HashMap` of std, however, lists its keys
+///   as they are and looks all names up in lower case: what it holds under `Traceparent` nobody can read through this
+///   trait. Keep its keys in lower case, as its `Injector` does, or give its pairs to
+///   [`extract_from`](Self::extract_from) in a `Vec`.
 #[derive(Clone)]
 pub struct TracebatonPropagator {
     session: Option<String>,
@@ -217,8 +226,9 @@ impl TextMapPropagator for TracebatonPropagator {
     fn inject_context(&self, cx: &Context, injector: &mut dyn OtelInjector) {
         let headers = self.with_outbound(cx, Allowed::ALL, |out| compose(out, &Collected::default()));
         headers.each(|header, value| {
-            // Their carriers cannot unset.
-            if let Some(value) = value {
+            // Their carriers cannot unset. A blank tracestate says as little as none (rule TS2), and takes the place of
+            // one that does not belong to our traceparent (rule TP12).
+            if let Some(value) = value.or((header == Header::Tracestate).then_some("")) {
                 injector.set(header.name(), value.to_owned());
             }
         });
@@ -348,22 +358,49 @@ fn current_span(cx: &Context, carried: Option<&Carried>) -> Option<SpanContext> 
     Some(ours)
 }
 
-/// The headers of one of their carriers. Most find a name in any case; of those that do not, all names are looked
-/// through.
+/// The headers of one of their carriers, under all names that it lists (rule TP1), each line once. A carrier that finds
+/// a name in any case gives the lines of all its spellings for one of them; one that does not is asked for each.
 fn collect(carrier: &dyn OtelExtractor) -> Collected<'_> {
+    let mut seen = BTreeSet::new();
+    let mut names = carrier.keys();
+    names.retain(|name| matters(name.as_bytes()) && seen.insert(*name));
     let mut collected = Collected::default();
     for header in Header::ALL {
-        for value in carrier.get_all(header.name()).into_iter().flatten() {
-            collected.push(header.name().as_bytes(), value.as_bytes());
+        let ours = names.iter().copied().filter(|name| header_of(name.as_bytes()) == Some(header));
+        // The name that CGI gives it is another name, not another case.
+        let (cgi, mut listed): (Vec<_>, Vec<_>) = ours.partition(|name| *name == header.spelled(Spelling::Cgi));
+        if listed.len() > 1 && finds_in_any_case(carrier, header, &listed) {
+            listed.truncate(1);
+        }
+        let mut take = |name: &str| {
+            let values = carrier.get_all(name).unwrap_or_default();
+            values.iter().for_each(|value| collected.push(name.as_bytes(), value.as_bytes()));
+            !values.is_empty()
+        };
+        let mut found = false;
+        for name in listed.into_iter().chain(cgi) {
+            found |= take(name);
+        }
+        // Some carriers list no names, or others than they answer to.
+        if !found {
+            take(header.name());
         }
     }
-    if collected.is_empty() {
-        let names: BTreeSet<&str> = carrier.keys().into_iter().collect();
-        for name in names.into_iter().filter(|name| header_of(name.as_bytes()).is_some()) {
-            for value in carrier.get_all(name).into_iter().flatten() {
-                collected.push(name.as_bytes(), value.as_bytes());
-            }
-        }
+    // A mark of CGI may be listed without a header.
+    for name in names.into_iter().filter(|name| header_of(name.as_bytes()).is_none()) {
+        collected.push(name.as_bytes(), &[]);
     }
     collected
+}
+
+/// Whether a carrier answers to a spelling that it does not list. Where all that are tried are listed, which nobody
+/// honest does, it counts as one that does.
+fn finds_in_any_case(carrier: &dyn OtelExtractor, header: Header, listed: &[&str]) -> bool {
+    let name = header.name();
+    let other = (0..=name.len()).filter_map(|upper| {
+        let (head, tail) = name.split_at_checked(upper)?;
+        Some([&head.to_ascii_uppercase(), tail].concat())
+    });
+    let mut unlisted = other.filter(|name| !listed.contains(&name.as_str()));
+    unlisted.next().is_none_or(|name| carrier.get(&name).is_some())
 }
