@@ -112,9 +112,16 @@ def otlp() -> list[bytes]:
     return [bytes.fromhex(case["input"]["span"]) for case in cases("otlp_json") if "span" in case["input"]]
 
 
+def spool() -> list[bytes]:
+    """Spans that begin and end in turn, in pools of several sizes, with and without damage."""
+    orders = [bytes([order, size]) for order in range(40) for size in (order, 63 - order)]
+    damage = [b"", bytes([0, 60, 1]), bytes([1, 7, 128, 4, 90, 255])]
+    return [bytes([segments, len(orders) * 2]) + b"".join(orders) + more for segments in range(3) for more in damage]
+
+
 def main() -> None:
     shutil.rmtree(HERE / "seeds", ignore_errors=True)
-    for target in (traceparent, tracestate, baggage, percent, extract, inject, destination, settings, otlp):
+    for target in (traceparent, tracestate, baggage, percent, extract, inject, destination, settings, otlp, spool):
         folder = HERE / "seeds" / target.__name__
         folder.mkdir(parents=True)
         inputs = {one for one in target() if len(one) <= 4096}

@@ -13,7 +13,8 @@
 //!   their order, each by this same rule with what is left less one kept back for every later entry that has leaves.
 //!   So each entry is there under its own key, and what an entry becomes depends on its size and on the entries before
 //!   it only. A map with more such entries than are left becomes one JSON text.
-//! * HH-flatten-depth: a list or map, if not empty, below [`Options::depth`] others becomes one JSON text.
+//! * HH-flatten-depth: a list or map, if not empty, below [`Options::depth`] others becomes one JSON text; more than
+//!   [`MAX_DEPTH`] count as that many.
 //! * HH-flatten-cap: a text longer than [`Options::captured_bytes`], JSON or not, is cut between two characters and
 //!   ends with `… [N bytes cut]`, which counts towards the cap. (A cap too short for that just cuts.)
 //! * HH-flatten-json: JSON texts are compact, maps in their order, nulls and empty nodes included, numbers in their
@@ -30,57 +31,15 @@ use core::fmt::Write as _;
 
 pub(crate) use self::json::capped;
 use self::json::{capped_bytes, json_text_in};
-use crate::limits::Limits;
+use crate::limits::{Limits, MAX_DEPTH};
 use crate::redact::{REDACTED, Redaction, Scope};
 use crate::value::{Value, each_once, may_repeat};
 
+mod bucket;
 mod json;
+
+pub use self::bucket::Bucket;
 pub use self::json::json_text;
-
-/// The fields of a HoneyHive event that hold values of the user's.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Bucket {
-    /// What the step was given.
-    Inputs,
-    /// What it gave back.
-    Outputs,
-    /// Anything else worth knowing.
-    Metadata,
-    /// Measurements.
-    Metrics,
-    /// Judgements of people.
-    Feedback,
-    /// Settings of the step.
-    Config,
-    /// Who it was done for.
-    UserProperties,
-}
-
-impl Bucket {
-    /// Every bucket.
-    pub const ALL: [Self; 7] = [
-        Self::Inputs,
-        Self::Outputs,
-        Self::Metadata,
-        Self::Metrics,
-        Self::Feedback,
-        Self::Config,
-        Self::UserProperties,
-    ];
-
-    /// What keys of attributes in this bucket begin with: `honeyhive_inputs` for [`Inputs`](Self::Inputs).
-    pub const fn prefix(self) -> &'static str {
-        match self {
-            Self::Inputs => "honeyhive_inputs",
-            Self::Outputs => "honeyhive_outputs",
-            Self::Metadata => "honeyhive_metadata",
-            Self::Metrics => "honeyhive_metrics",
-            Self::Feedback => "honeyhive_feedback",
-            Self::Config => "honeyhive_config",
-            Self::UserProperties => "honeyhive_user_properties",
-        }
-    }
-}
 
 /// How values are flattened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +48,7 @@ pub struct Options {
     pub redaction: Redaction,
     /// Attributes one call emits at most; 0 counts as 1.
     pub leaves: usize,
-    /// Lists and maps that a leaf may stand in, one inside the other.
+    /// Lists and maps that a leaf may stand in, one inside the other; at most [`MAX_DEPTH`].
     pub depth: usize,
     /// Bytes that a text may have.
     pub captured_bytes: usize,
@@ -121,7 +80,7 @@ impl Default for Options {
 /// assert_eq!(keys, ["honeyhive_inputs.question", "honeyhive_inputs.scores.0", "honeyhive_inputs.scores.1"]);
 /// ```
 pub fn flatten<'v>(prefix: &str, value: &'v Value<'_>, options: &Options, emit: &mut dyn FnMut(&str, Value<'v>)) {
-    if paths_differ(value, options.depth) {
+    if paths_differ(value, options.depth.min(MAX_DEPTH)) {
         return walk(prefix, value, options, emit);
     }
     let mut found: Vec<(Cow<'v, str>, Value<'v>)> = Vec::new();
@@ -132,7 +91,7 @@ pub fn flatten<'v>(prefix: &str, value: &'v Value<'_>, options: &Options, emit: 
 fn walk<'v>(prefix: &str, value: &'v Value<'_>, options: &Options, emit: &mut dyn FnMut(&str, Value<'v>)) {
     let scope = options.redaction.enter(Scope::Open, prefix);
     let mut walk = Walk { path: String::from(prefix), options, emit };
-    walk.fit(value, Place { scope, depth: options.depth }, options.leaves.max(1));
+    walk.fit(value, Place { scope, depth: options.depth.min(MAX_DEPTH) }, options.leaves.max(1));
 }
 
 /// Whether no two leaves can have the same path: keys within a map differ, and none looks like a path itself, or leaves
@@ -525,14 +484,18 @@ mod tests {
 
     #[test]
     fn deep_values_end_by_rule() {
-        let mut value = Value::from(1);
-        for _ in 0..1000 {
-            value = Value::Array(vec![value]);
+        for (depth, levels) in [(64, 64), (128, 128), (usize::MAX, 128)] {
+            let mut value = (0..100_000).fold(Value::from(1), |value, _| Value::Array(vec![value]));
+            let options = Options { depth, ..Options::default() };
+            let attributes = attributes("p", &value, &options);
+            let [(key, Value::Str(text))] = &attributes[..] else { panic!("{attributes:?}") };
+            assert_eq!(*key, "p".to_owned() + &".0".repeat(levels));
+            assert_eq!(*text, "[".repeat(64) + "\"[too deep]\"" + &"]".repeat(64));
+            // To drop it as it is would use up the stack.
+            while let Value::Array(mut items) = value {
+                value = items.remove(0);
+            }
         }
-        let attributes = attributes("p", &value, &Options::default());
-        let [(key, Value::Str(text))] = &attributes[..] else { panic!("{attributes:?}") };
-        assert_eq!(*key, "p".to_owned() + &".0".repeat(64));
-        assert_eq!(*text, "[".repeat(64) + "\"[too deep]\"" + &"]".repeat(64));
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use alloc::vec::Vec;
 
 use crate::limits::Limits;
+use crate::otlp::attribute::put_attribute;
 use crate::otlp::reader::{Fields, Wire};
-use crate::span::put_attribute;
-use crate::value::ValueRef;
+use crate::value::{Value, ValueRef};
 
 /// Finds the entries of a collection in the bytes that they are written to. They stand at the end of these: nothing else
 /// is appended meanwhile.
@@ -156,6 +156,27 @@ impl Index {
             slot.start = u32::try_from(moved).unwrap_or(u32::MAX);
         }
     }
+}
+
+/// Writes attributes as fields of this number behind what is there, each key once; returns how many it dropped: those
+/// beyond `room`, and with an empty key, which OpenTelemetry does not allow.
+pub(crate) fn put_all<'v>(
+    out: &mut Vec<u8>,
+    field: u32,
+    attributes: impl IntoIterator<Item = (&'v str, Value<'v>)>,
+    room: usize,
+    limits: &Limits,
+) -> u32 {
+    let mut index = Index::at(out.len());
+    let mut dropped = 0_u32;
+    for (key, value) in attributes {
+        let place = index.find(out, key);
+        let there = !key.is_empty()
+            && (place.is_taken() || index.len() < room)
+            && index.put(out, field, place, key, &(&value).into(), limits);
+        dropped = dropped.saturating_add(u32::from(!there));
+    }
+    dropped
 }
 
 /// The entries from one on.

@@ -13,8 +13,9 @@ pub struct Limits {
     pub attributes_per_event: usize,
     /// Attributes of one link.
     pub attributes_per_link: usize,
-    /// Characters (code points) of a text that is an attribute's value or stands inside one; `None`: no limit. Names
-    /// are never cut.
+    /// Characters (code points) of a text, and bytes of a byte array, that is an attribute's value or stands inside one,
+    /// in a list or map; `None`: no limit (OpenTelemetry, common specification, "Attribute limits"). Names, routing
+    /// attributes and the event type are never cut.
     pub value_length: Option<usize>,
     /// Levels of lists and maps inside an attribute's value; what lies deeper is written as JSON text. More than 20 are
     /// never written as such, since receivers refuse a whole request for one value that nests too deeply.
@@ -62,6 +63,10 @@ impl Default for Limits {
         Self::specification()
     }
 }
+
+/// Lists and maps, one inside the other, that are looked into at most, whatever other limits say: a value that is nested
+/// without end must not use up the stack.
+pub const MAX_DEPTH: usize = 128;
 
 /// The first `characters` code points of a text.
 pub fn truncate_characters(text: &str, characters: usize) -> &str {

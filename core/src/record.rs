@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use crate::context::SpanContext;
 use crate::event_type::{Derivation, EVENT_TYPE};
 use crate::id::{SpanId, TraceId};
-use crate::keyed::Index;
+use crate::keyed::{Index, Place, put_all};
 use crate::limits::Limits;
 use crate::otlp::reader;
 use crate::routing::{Routing, RoutingKey};
@@ -162,29 +162,45 @@ impl SpanRecord {
     fn set(&mut self, key: &str, value: &ValueRef<'_>) {
         let place = self.index.find(&self.attributes, key);
         let routing = RoutingKey::of(key);
-        let is_event_type = key == EVENT_TYPE;
-        // Rule HH-event-type-no-text.
-        if is_event_type && value.as_str().is_none_or(str::is_empty) {
-            self.event_type.see(key, value.as_str());
-            self.index.remove(&mut self.attributes, place);
-            return self.drop_attribute();
+        if routing.is_some() || key == EVENT_TYPE {
+            return self.set_own(place, key, routing, value);
         }
+        let is_new = !place.is_taken();
         // Rule SPAN-limits.
-        let counts = routing.is_none() && !is_event_type && !place.is_taken();
-        if key.is_empty() || (counts && self.counted >= self.limits.attributes) {
+        if key.is_empty() || (is_new && self.counted >= self.limits.attributes) {
             return self.drop_attribute();
         }
-        if self.attributes.capacity() == 0 {
-            // Most spans then grow no more.
-            self.attributes = Vec::with_capacity(512);
-        }
+        self.reserve();
         if !self.index.put(&mut self.attributes, SPAN_ATTRIBUTES, place, key, value, &self.limits) {
             return self.drop_attribute();
         }
         self.event_type.see(key, value.as_str());
-        self.counted = self.counted.saturating_add(usize::from(counts));
-        if let Some(routing) = routing {
-            self.overridden |= routing.bit();
+        self.counted = self.counted.saturating_add(usize::from(is_new));
+    }
+
+    /// Sets a routing attribute, or the event type: rule SPAN-limits.
+    #[cold]
+    fn set_own(&mut self, place: Place, key: &str, routing: Option<RoutingKey>, value: &ValueRef<'_>) {
+        // Rule HH-event-type-no-text.
+        if routing.is_none() && value.as_str().is_none_or(str::is_empty) {
+            self.event_type.see(key, value.as_str());
+            self.index.remove(&mut self.attributes, place);
+            return self.drop_attribute();
+        }
+        self.reserve();
+        let limits = Limits { value_length: None, ..self.limits };
+        if !self.index.put(&mut self.attributes, SPAN_ATTRIBUTES, place, key, value, &limits) {
+            return self.drop_attribute();
+        }
+        self.event_type.see(key, value.as_str());
+        self.overridden |= routing.map_or(0, RoutingKey::bit);
+    }
+
+    #[inline]
+    fn reserve(&mut self) {
+        if self.attributes.capacity() == 0 {
+            // Most spans then grow no more.
+            self.attributes = Vec::with_capacity(512);
         }
     }
 
@@ -258,9 +274,9 @@ impl SpanRecord {
         }
     }
 
-    /// Ends the span; only the first call counts. A time before the start is taken as the start.
+    /// Ends the span; only the first call counts. A time before the start is sent as the start (rule SPAN-times).
     pub fn end(&mut self, end_ns: u64) {
-        self.end_ns.get_or_insert(end_ns.max(self.start_ns));
+        self.end_ns.get_or_insert(end_ns);
     }
 
     /// The attributes so far, as they will be sent: texts that were too long are cut.
@@ -292,26 +308,6 @@ impl SpanRecord {
         writer.count_dropped(self.dropped_attributes, self.dropped_events, self.dropped_links);
         writer.finish(self.status, &self.description, routing);
     }
-}
-
-/// Writes the attributes of an event or link, each key once; returns how many it dropped.
-fn put_all<'v>(
-    out: &mut Vec<u8>,
-    field: u32,
-    attributes: impl IntoIterator<Item = (&'v str, Value<'v>)>,
-    room: usize,
-    limits: &Limits,
-) -> u32 {
-    let mut index = Index::at(out.len());
-    let mut dropped = 0_u32;
-    for (key, value) in attributes {
-        let place = index.find(out, key);
-        let there = !key.is_empty()
-            && (place.is_taken() || index.len() < room)
-            && index.put(out, field, place, key, &(&value).into(), limits);
-        dropped = dropped.saturating_add(u32::from(!there));
-    }
-    dropped
 }
 
 #[cfg(test)]

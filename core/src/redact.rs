@@ -8,11 +8,15 @@
 //! HH-redact-below: every text and every bytes value below such a key becomes [`REDACTED`], however deep it stands in
 //! lists and maps; numbers, booleans and nulls stay. The keys of nested maps are read as one: `key` below `api` is an
 //! API key, since its attribute is called `….api.key`.
+//!
+//! HH-redact-depth: a list or map inside [`MAX_DEPTH`] others becomes [`REDACTED`] as a whole, since nobody looked into
+//! it.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::limits::MAX_DEPTH;
 use crate::value::Value;
 
 /// What stands where a secret stood.
@@ -49,19 +53,24 @@ impl Redaction {
         self.enter(Scope::Open, key) == Scope::Secret
     }
 
-    /// Replaces what is secret in the value of the attribute `key`, however deep (HH-redact-below).
+    /// Replaces what is secret in the value of the attribute `key`, however deep (HH-redact-below), and what lies too
+    /// deep to be looked into (HH-redact-depth). [`Off`](Self::Off) leaves the value as it is.
     pub fn apply(&self, key: &str, value: &mut Value<'_>) {
         if *self != Self::Off {
-            self.apply_in(self.enter(Scope::Open, key), value);
+            self.apply_in(self.enter(Scope::Open, key), MAX_DEPTH, value);
         }
     }
 
-    fn apply_in(&self, scope: Scope, value: &mut Value<'_>) {
+    fn apply_in(&self, scope: Scope, depth: usize, value: &mut Value<'_>) {
+        let deeper = depth.saturating_sub(1);
         match value {
             Value::Str(_) | Value::Bytes(_) if scope == Scope::Secret => *value = Value::Str(Cow::Borrowed(REDACTED)),
-            Value::Array(items) => items.iter_mut().for_each(|item| self.apply_in(scope, item)),
+            Value::Array(_) | Value::Map(_) if depth == 0 => {
+                drop_flat(core::mem::replace(value, Value::Str(Cow::Borrowed(REDACTED))));
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.apply_in(scope, deeper, item)),
             Value::Map(entries) => {
-                entries.iter_mut().for_each(|(key, value)| self.apply_in(self.enter(scope, key), value));
+                entries.iter_mut().for_each(|(key, value)| self.apply_in(self.enter(scope, key), deeper, value));
             }
             _ => {}
         }
@@ -86,6 +95,18 @@ impl Redaction {
             Scope::Qualified
         } else {
             Scope::Open
+        }
+    }
+}
+
+/// Drops a value of any depth; what the compiler makes for it calls itself for every level.
+fn drop_flat(value: Value<'_>) {
+    let mut waiting = Vec::from([value]);
+    while let Some(value) = waiting.pop() {
+        match value {
+            Value::Array(items) => waiting.extend(items),
+            Value::Map(entries) => waiting.extend(entries.into_iter().map(|(_, value)| value)),
+            _ => {}
         }
     }
 }
@@ -332,5 +353,29 @@ mod tests {
         let mut value = Value::from(vec!["a"]);
         Redaction::Default.apply("honeyhive_inputs.password", &mut value);
         assert_eq!(value, Value::from(vec![REDACTED]));
+    }
+
+    #[test]
+    fn what_lies_too_deep_is_replaced_as_a_whole() {
+        for levels in [MAX_DEPTH, MAX_DEPTH + 1, 100_000] {
+            let mut value = Value::from(7);
+            for level in 0..levels {
+                value = match level % 2 {
+                    0 => Value::Array(vec![value]),
+                    _ => Value::Map(vec![("k".into(), value), ("l".into(), "text".into())]),
+                };
+            }
+            Redaction::Default.apply("honeyhive_inputs", &mut value);
+            let mut depth = 0;
+            let leaf = loop {
+                value = match value {
+                    Value::Array(mut items) => items.remove(0),
+                    Value::Map(mut entries) => entries.remove(0).1,
+                    leaf => break leaf,
+                };
+                depth += 1;
+            };
+            assert_eq!((depth, leaf), (MAX_DEPTH, if levels > MAX_DEPTH { REDACTED.into() } else { 7.into() }));
+        }
     }
 }

@@ -5,7 +5,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::span::{SPAN_ATTRIBUTES, put_attribute};
+use crate::otlp::attribute::put_attribute;
+use crate::span::SPAN_ATTRIBUTES;
 use crate::value::Value;
 
 /// A routing attribute.

@@ -8,24 +8,28 @@
 //! * SPAN-flags: bits 0 to 7 of OTLP's flags are the trace flags, bit 8 is always set, bit 9 where the parent, or the
 //!   linked context, is remote.
 //! * SPAN-status: `Ok` is final, `Error` above `Unset`; a description goes with an error only.
-//! * SPAN-limits: what is beyond a limit is dropped and counted; what routes a span to its session, and the event type,
-//!   take no place.
+//! * SPAN-limits: what is beyond a limit is dropped and counted, and values that are too long are cut; what routes a
+//!   span to its session, and the event type, take no place and are never cut: half a session id is another session.
 //! * SPAN-once: in a collection and in a map each key is sent once, with its last value, where it was first set: by
-//!   [`SpanRecord`](crate::record::SpanRecord) and [`flatten`](crate::flatten::flatten). A writer's callers see to it
-//!   themselves for attributes, as their dictionaries do; in maps the writer does.
+//!   [`SpanRecord`](crate::record::SpanRecord), [`resource`], [`instrumentation_scope`] and
+//!   [`flatten`](crate::flatten::flatten). A writer's callers see to it themselves for attributes, as their dictionaries
+//!   do; in maps, and for the event type, the writer does.
+//! * SPAN-times: a span that ends before it starts, by a clock that was set back, ends when it starts.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::event_type::{Derivation, EVENT_TYPE, EventType};
-use crate::flatten::json_text;
 use crate::id::{SpanId, TraceFlags, TraceId};
-use crate::limits::{Limits, truncate_characters};
+use crate::keyed::put_all;
+use crate::limits::Limits;
+use crate::otlp::attribute::put_attribute;
 use crate::otlp::protobuf::{
-    FIXED32, FIXED64, LEN, Open, VARINT, close, message, open_long, put_bytes, put_bytes_always, put_double_always,
-    put_fixed32, put_fixed64, put_packed, put_uint, put_uint_always,
+    FIXED32, FIXED64, LEN, Open, VARINT, close, message, open_long, put_bytes, put_fixed32, put_fixed64, put_packed,
+    put_uint,
 };
 use crate::routing::{Routing, RoutingKey};
-use crate::value::{Value, ValueRef, each_once};
+use crate::value::Value;
 
 /// What a span does in its trace: the numbers of OTLP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -108,7 +112,7 @@ pub struct SpanHead<'a> {
     pub kind: Kind,
     /// When it began, in nanoseconds since 1970.
     pub start_ns: u64,
-    /// When it ended, in nanoseconds since 1970.
+    /// When it ended, in nanoseconds since 1970; before the start counts as the start (rule SPAN-times).
     pub end_ns: u64,
 }
 
@@ -242,6 +246,8 @@ pub struct SpanWriter<'o> {
     /// Bit by [`RoutingKey`]: what the application set itself, which then holds.
     overridden: u8,
     event_type: Derivation,
+    /// Where in `out` the application's own event type stands; empty if there is none.
+    own_event_type: Range<usize>,
 }
 
 /// Indices of `SpanWriter::room` and `SpanWriter::dropped`.
@@ -266,7 +272,7 @@ impl<'o> SpanWriter<'o> {
         let kind = u128::from(tag(field::KIND, VARINT)) | u128::from(head.kind as u8) << 8;
         let start = u128::from(tag(field::START, FIXED64)) | u128::from(head.start_ns) << 8;
         put_packed(out, kind | start << 16, 11);
-        let end = u128::from(tag(field::END, FIXED64)) | u128::from(head.end_ns) << 8;
+        let end = u128::from(tag(field::END, FIXED64)) | u128::from(head.end_ns.max(head.start_ns)) << 8;
         let flags = otlp_flags(head.flags, head.parent.is_some() && head.parent_is_remote);
         put_packed(out, end | u128::from(FLAGS_TAG) << 72 | u128::from(flags) << 88, 15);
         Self {
@@ -277,37 +283,43 @@ impl<'o> SpanWriter<'o> {
             dropped: [0; 3],
             overridden: 0,
             event_type: Derivation::default(),
+            own_event_type: 0..0,
         }
     }
 
     /// Writes an attribute of the span: see [`Attributes::put`]. One that names a routing attribute replaces ours. An
-    /// event type that is not text, or empty, is dropped and counted: the derived one takes its place.
+    /// event type takes back one that was written before; one that is not text, or empty, is dropped and counted, and
+    /// the derived one takes its place.
     #[inline]
     pub fn attribute(&mut self, key: &str, value: &Value<'_>) {
+        if key == EVENT_TYPE {
+            return self.own_event_type(value);
+        }
         let routing = RoutingKey::of(key);
-        let is_event_type = key == EVENT_TYPE;
-        // Rule SPAN-limits, whoever sets them.
-        let counts = routing.is_none() && !is_event_type;
-        if key.is_empty() || (counts && !self.take(ATTRIBUTE)) {
+        // Rule SPAN-limits.
+        if key.is_empty() || (routing.is_none() && !self.take(ATTRIBUTE)) {
             self.count(ATTRIBUTE, 1);
             return;
         }
+        let mut length = self.limits.value_length;
         if let Some(routing) = routing {
             self.overridden |= routing.bit();
+            length = None;
         }
         self.event_type.see(key, value.as_str());
-        if is_event_type && !self.event_type.is_explicit() {
-            // It names nothing: the derived one takes its place (HH-event-type-no-text).
+        put_attribute(self.out, field::ATTRIBUTES, key, &value.into(), length, self.limits.value_depth);
+    }
+
+    fn own_event_type(&mut self, value: &Value<'_>) {
+        self.out.drain(core::mem::take(&mut self.own_event_type));
+        self.event_type.see(EVENT_TYPE, value.as_str());
+        if !self.event_type.is_explicit() {
+            // Rule HH-event-type-no-text.
             return self.count(ATTRIBUTE, 1);
         }
-        put_attribute(
-            self.out,
-            field::ATTRIBUTES,
-            key,
-            &value.into(),
-            self.limits.value_length,
-            self.limits.value_depth,
-        );
+        let start = self.out.len();
+        put_attribute(self.out, field::ATTRIBUTES, EVENT_TYPE, &value.into(), None, 0);
+        self.own_event_type = start..self.out.len();
     }
 
     /// Writes an event. `time_ns` is in nanoseconds since 1970.
@@ -405,7 +417,7 @@ fn put_span_id(out: &mut Vec<u8>, field: u32, id: SpanId) {
 }
 
 /// The attribute with the derived event type, as a field of `Span`.
-const fn derived_attribute(event_type: EventType) -> &'static [u8] {
+pub(crate) const fn derived_attribute(event_type: EventType) -> &'static [u8] {
     match event_type {
         EventType::Model => b"\x4a\x1f\x0a\x14honeyhive_event_type\x12\x07\x0a\x05model",
         EventType::Tool => b"\x4a\x1e\x0a\x14honeyhive_event_type\x12\x06\x0a\x04tool",
@@ -453,141 +465,8 @@ fn collection(
     attributes.dropped
 }
 
-/// Lists and maps inside a value, one in the other, that are written as such; what lies deeper is written as JSON text.
-/// Receivers refuse a whole request for one value that nests too deeply: the official Rust crate beyond 29 levels.
-const MAX_NESTING: usize = 20;
-/// The bytes of such a JSON text.
-const MAX_JSON: usize = 64 * 1024;
-
-/// Writes a `KeyValue` field. Texts in the value are cut after `length` characters; lists and maps that lie deeper than
-/// `depth` levels are written as JSON text.
-#[inline]
-pub(crate) fn put_attribute(
-    out: &mut Vec<u8>,
-    field: u32,
-    key: &str,
-    value: &ValueRef<'_>,
-    length: Option<usize>,
-    depth: usize,
-) {
-    if !put_short_attribute(out, field, key, value, length) {
-        put_long_attribute(out, field, key, value, length, depth);
-    }
-}
-
-fn put_long_attribute(
-    out: &mut Vec<u8>,
-    field: u32,
-    key: &str,
-    value: &ValueRef<'_>,
-    length: Option<usize>,
-    depth: usize,
-) {
-    message(out, field, |out| {
-        put_bytes(out, 1, key.as_bytes());
-        message(out, 2, |out| put_any_value(out, value, length, depth.min(MAX_NESTING)));
-    });
-}
-
-/// Writes a `KeyValue` field of which all lengths fit into one byte, as those of most attributes do: with few copies,
-/// most of them of a length that the compiler knows. The bytes are those of [`put_long_attribute`].
-#[inline]
-fn put_short_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: &ValueRef<'_>, length: Option<usize>) -> bool {
-    // A tag in `AnyValue`, then a number of so many bytes, the lowest first, and a text.
-    let (tag, (number, number_len), text): (u8, (u128, usize), &[u8]) = match *value {
-        ValueRef::Str(text) => {
-            if text.len() >= 0x80 || length.is_some_and(|length| text.len() > length) {
-                return false;
-            }
-            (STRING_VALUE, (text.len() as u128, 1), text.as_bytes())
-        }
-        ValueRef::Bool(value) => (BOOL_VALUE, (u128::from(value), 1), &[]),
-        // An int64 is the varint of its two's complement.
-        ValueRef::Int(value) => (INT_VALUE, varint(value as u64), &[]),
-        ValueRef::Double(value) => (DOUBLE_VALUE, (u128::from(value.to_bits()), 8), &[]),
-        ValueRef::Other(_) => return false,
-    };
-    if key.is_empty() || key.len() >= 0x80 || field >= 0x10 {
-        return false;
-    }
-    // Nothing wraps here: all are below 0x80.
-    let any_value = number_len.wrapping_add(text.len()).wrapping_add(1);
-    let entry = key.len().wrapping_add(any_value).wrapping_add(4);
-    if entry >= 0x80 {
-        return false;
-    }
-    let between = number << 24 | u128::from(tag) << 16 | (any_value as u128) << 8 | u128::from(ANY_VALUE);
-    out.reserve(entry.wrapping_add(16));
-    out.extend_from_slice(&[(field << 3 | LEN) as u8, entry as u8, KEY, key.len() as u8]);
-    out.extend_from_slice(key.as_bytes());
-    put_packed(out, between, number_len.wrapping_add(3));
-    out.extend_from_slice(text);
-    true
-}
-
-/// A varint as a number with its first byte lowest, and its length in bytes.
-#[inline]
-fn varint(value: u64) -> (u128, usize) {
-    if value < 0x80 {
-        return (u128::from(value), 1);
-    }
-    if value < 0x4000 {
-        return (u128::from(value & 0x7f | 0x80 | value >> 7 << 8), 2);
-    }
-    let (mut bytes, mut len) = (0, 0_usize);
-    for shift in 0..10_u32 {
-        let bits = value.checked_shr(shift.saturating_mul(7)).unwrap_or_default();
-        let more = if bits < 0x80 { 0 } else { 0x80 };
-        bytes |= u128::from(bits & 0x7f | more) << shift.saturating_mul(8);
-        len = len.saturating_add(1);
-        if more == 0 {
-            break;
-        }
-    }
-    (bytes, len)
-}
-
-/// Tags in `KeyValue` and `AnyValue`: field number and wire type.
-const KEY: u8 = 1 << 3 | LEN as u8;
-const ANY_VALUE: u8 = 2 << 3 | LEN as u8;
-const STRING_VALUE: u8 = 1 << 3 | LEN as u8;
-const BOOL_VALUE: u8 = 2 << 3 | VARINT as u8;
-const INT_VALUE: u8 = 3 << 3 | VARINT as u8;
-const DOUBLE_VALUE: u8 = 4 << 3 | FIXED64 as u8;
-
-/// Writes the content of an `AnyValue`.
-fn put_any_value(out: &mut Vec<u8>, value: &ValueRef<'_>, length: Option<usize>, depth: usize) {
-    let value = match *value {
-        ValueRef::Str(text) => {
-            let text = length.map_or(text, |length| truncate_characters(text, length));
-            return put_bytes_always(out, 1, text.as_bytes());
-        }
-        ValueRef::Bool(value) => return put_uint_always(out, 2, u64::from(value)),
-        ValueRef::Int(value) => return put_uint_always(out, 3, value as u64),
-        ValueRef::Double(value) => return put_double_always(out, 4, value),
-        ValueRef::Other(value) => value,
-    };
-    let deeper = depth.saturating_sub(1);
-    match value {
-        Value::Bytes(bytes) => put_bytes_always(out, 7, bytes),
-        Value::Array(_) | Value::Map(_) if depth == 0 => {
-            let text = json_text(value, MAX_JSON);
-            put_any_value(out, &ValueRef::Str(&text), length, 0);
-        }
-        Value::Array(values) => message(out, 5, |out| {
-            for value in values {
-                message(out, 1, |out| put_any_value(out, &value.into(), length, deeper));
-            }
-        }),
-        Value::Map(entries) => message(out, 6, |out| {
-            each_once(entries, |key, value| put_attribute(out, 1, key, &value.into(), length, deeper));
-        }),
-        // Null, as nothing else is left.
-        _ => {}
-    }
-}
-
-/// An OTLP `InstrumentationScope` message: the library that makes spans.
+/// An OTLP `InstrumentationScope` message: the library that makes spans. Of attributes with one key the last value
+/// counts (rule SPAN-once); those with an empty key are left out.
 pub fn instrumentation_scope<'a>(
     name: &str,
     version: &str,
@@ -596,20 +475,15 @@ pub fn instrumentation_scope<'a>(
     let mut out = Vec::new();
     put_bytes(&mut out, 1, name.as_bytes());
     put_bytes(&mut out, 2, version.as_bytes());
-    let limits = Limits::default();
-    for (key, value) in attributes {
-        put_attribute(&mut out, 3, key, &(&value).into(), limits.value_length, limits.value_depth);
-    }
+    put_all(&mut out, 3, attributes, usize::MAX, &Limits::default());
     out
 }
 
-/// An OTLP `Resource` message: who sends the spans.
+/// An OTLP `Resource` message: who sends the spans. Of attributes with one key the last value counts (rule SPAN-once);
+/// those with an empty key are left out.
 pub fn resource<'a>(attributes: impl IntoIterator<Item = (&'a str, Value<'a>)>) -> Vec<u8> {
     let mut out = Vec::new();
-    let limits = Limits::default();
-    for (key, value) in attributes {
-        put_attribute(&mut out, 1, key, &(&value).into(), limits.value_length, limits.value_depth);
-    }
+    put_all(&mut out, 1, attributes, usize::MAX, &Limits::default());
     out
 }
 
@@ -617,12 +491,7 @@ pub fn resource<'a>(attributes: impl IntoIterator<Item = (&'a str, Value<'a>)>) 
 mod tests {
     use super::*;
     use crate::otlp::reader;
-
-    fn long(key: &str, value: &ValueRef<'_>) -> Vec<u8> {
-        let mut out = Vec::new();
-        put_long_attribute(&mut out, field::ATTRIBUTES, key, value, None, 1);
-        out
-    }
+    use alloc::string::String;
 
     #[test]
     fn a_span_of_another_sdk_is_finished_as_it_is() -> Result<(), reader::Malformed> {
@@ -638,52 +507,47 @@ mod tests {
             start_ns: 1,
             end_ns: 2,
         };
-        let (mut out, limits) = (Vec::new(), Limits::default());
-        let mut writer = SpanWriter::begin(&mut out, &head, &limits);
-        writer.attribute("gen_ai.operation.name", &Value::from("chat"));
-        writer.finish_as_it_is(StatusCode::Error, "why");
-        let entries = reader::Repeated::of(&out, 2).collect::<Result<Vec<_>, _>>()?;
-        assert_eq!(entries.len(), 1);
-        for entry in entries {
-            let span = reader::SpanView::parse(entry)?;
-            let attributes = span.attributes().collect::<Result<Vec<_>, _>>()?;
-            let keys: Vec<_> = attributes.iter().map(|(key, _)| key.to_str()).collect();
-            assert_eq!(keys, ["gen_ai.operation.name"]);
-            assert_eq!(span.status.map(|status| (status.code, status.message.to_str())), Some((2, "why".into())));
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_resource_has_its_attributes_in_field_one() -> Result<(), reader::Malformed> {
-        let encoded = resource([("service.name", Value::from("shop")), ("n", Value::Int(3))]);
-        let pairs = reader::Attributes::of(&encoded, 1).collect::<Result<Vec<_>, _>>()?;
-        let keys: Vec<_> = pairs.iter().map(|(key, _)| key.to_str()).collect();
-        assert_eq!(keys, ["service.name", "n"]);
-        Ok(())
-    }
-
-    #[test]
-    fn the_short_way_writes_what_the_long_way_does() {
-        let text = "x".repeat(130);
-        let values = [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, i64::from(i32::MAX), i64::MAX, -1, i64::MIN].map(ValueRef::Int);
-        let values = values.into_iter().chain([ValueRef::Bool(false), ValueRef::Bool(true), ValueRef::Double(-0.1)]);
-        let texts = (0..=text.len()).map(|end| ValueRef::Str(text.get(..end).unwrap_or_default()));
-        for value in values.chain(texts) {
-            for key in ["k", "gen_ai.operation.name", &text] {
-                let expected = long(key, &value);
-                let mut out = Vec::new();
-                let short = put_short_attribute(&mut out, field::ATTRIBUTES, key, &value, None);
-                assert_eq!(short, expected[1] < 0x80, "{key} {value:?}");
-                assert_eq!(out, if short { expected } else { Vec::new() }, "{key} {value:?}");
+        // Rule SPAN-status: a description goes with an error only.
+        let cases = [(StatusCode::Error, Some((2, "why"))), (StatusCode::Ok, Some((1, ""))), (StatusCode::Unset, None)];
+        for (status, expected) in cases {
+            let (mut out, limits) = (Vec::new(), Limits::default());
+            let mut writer = SpanWriter::begin(&mut out, &head, &limits);
+            writer.attribute("gen_ai.operation.name", &Value::from("chat"));
+            writer.finish_as_it_is(status, "why");
+            let entries = reader::Repeated::of(&out, 2).collect::<Result<Vec<_>, _>>()?;
+            assert_eq!(entries.len(), 1);
+            for entry in entries {
+                let span = reader::SpanView::parse(entry)?;
+                assert_eq!(keys(span.attributes())?, ["gen_ai.operation.name"]);
+                let expected = expected.map(|(code, text)| (code, text.into()));
+                assert_eq!(span.status.map(|status| (status.code, status.message.to_str())), expected);
             }
         }
+        Ok(())
+    }
+
+    fn keys(attributes: reader::Attributes<'_>) -> Result<Vec<String>, reader::Malformed> {
+        attributes.map(|entry| entry.map(|(key, _)| key.to_str().into_owned())).collect()
     }
 
     #[test]
-    fn derived_event_types_are_attributes() {
-        for event_type in [EventType::Model, EventType::Tool, EventType::Chain, EventType::Session] {
-            assert_eq!(derived_attribute(event_type), long(EVENT_TYPE, &ValueRef::Str(event_type.as_str())));
+    fn resource_and_scope_have_each_key_once_and_none_that_is_empty() -> Result<(), reader::Malformed> {
+        let mut attributes: Vec<_> = (0..40).map(|n| (alloc::format!("k{n}"), Value::Int(n))).collect();
+        for (key, value) in [("a", 1), ("", 2), ("b", 3), ("a", 4), ("k7", 5)] {
+            attributes.push((key.into(), value.into()));
         }
+        let list = || attributes.iter().map(|(key, value)| (key.as_str(), value.clone()));
+        let (scope, resource) = (instrumentation_scope("library", "1", list()), resource(list()));
+        for read in [reader::Attributes::of(&resource, 1), reader::Attributes::of(&scope, 3)] {
+            let pairs = read.collect::<Result<Vec<_>, _>>()?;
+            assert_eq!(pairs.len(), 42);
+            let find = |name: &str| pairs.iter().position(|(key, _)| key.to_str() == name);
+            for (key, at, value) in [("k7", 7, 5), ("k8", 8, 8), ("a", 40, 4), ("b", 41, 3)] {
+                assert_eq!(find(key), Some(at));
+                assert!(matches!(pairs[at].1, reader::ValueView::Int(found) if found == value), "{key}");
+            }
+        }
+        assert!(scope.starts_with(b"\x0a\x07library\x12\x011\x1a"));
+        Ok(())
     }
 }

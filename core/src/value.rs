@@ -8,6 +8,9 @@ use alloc::vec::Vec;
 use crate::keyed::hash;
 
 /// A value of an attribute, or a node of a nested one. Texts are borrowed where they can be.
+///
+/// To drop, clone, compare or [own](Self::into_owned) one recurses into lists and maps: who makes values of what others
+/// sent limits how deeply they nest, as [`reader`](crate::otlp::reader) does. What only reads them here is bounded.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
     /// No value: an `AnyValue` with nothing set.

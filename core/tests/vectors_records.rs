@@ -206,6 +206,7 @@ fn span_vectors() {
         let limits = Limits {
             attributes: limit("limit", limits.attributes),
             attributes_per_link: limit("link_limit", limits.attributes_per_link),
+            value_length: input["value_limit"].as_u64().map(|it| usize::try_from(it).unwrap()),
             ..limits
         };
         let trace_id = TraceId::random([5; 16]);

@@ -53,6 +53,8 @@ struct State {
     troubles: Troubles,
     /// The queue is full, which the worker has to report.
     report_full: bool,
+    /// What makes the spool ready, for the worker.
+    warm: Option<spool::Warm>,
     /// What the worker has to report, too.
     report: Option<String>,
     /// What came of a batch is being reported. Who waits for it waits for that, too: a program that ends then would end
@@ -84,7 +86,7 @@ impl Queue {
     ) -> Self {
         let delivery = Delivery::new(config, resource);
         let troubles = Troubles::default();
-        let state = State { delivery, troubles, report_full: false, report: None, reporting: false };
+        let state = State { delivery, troubles, report_full: false, warm: None, report: None, reporting: false };
         Self {
             generation,
             next: OnceLock::new(),
@@ -111,8 +113,10 @@ impl Queue {
     #[cold]
     fn try_spool(&self, options: &Spool) -> Option<PathBuf> {
         match spool::create(options, &self.resource) {
-            Ok((spool, path)) => {
-                lock(&self.state).delivery.set_spool(spool);
+            Ok((spool, path, warm)) => {
+                let mut state = lock(&self.state);
+                state.delivery.set_spool(spool);
+                state.warm = Some(warm);
                 Some(path)
             }
             Err(why) => {
@@ -239,8 +243,13 @@ impl Queue {
         }
     }
 
-    /// Takes over the next spans that another process has left, if this is the moment for it.
+    /// Takes over the next spans that are in a spool only, if this is the moment for it: this process's own, or those that
+    /// another process has left.
     fn recover(&self) {
+        // What this process had to let go of comes first.
+        if lock(&self.state).delivery.requeue() != 0 {
+            return;
+        }
         let mut recoveries = lock(&self.recoveries);
         if recoveries.is_over() || !lock(&self.state).delivery.wants_recovered() {
             return;
@@ -248,11 +257,14 @@ impl Queue {
         let mut messages = Vec::new();
         let batch = recoveries.next_batch(&mut |message| messages.push(message));
         drop(recoveries);
+        messages.into_iter().for_each(|message| self.report(Some(message)));
         match batch {
             Some(batch) => lock(&self.state).delivery.push_recovered(batch),
-            None => self.settled.notify_all(),
+            None => {
+                lock(&self.recoveries).finish();
+                self.settled.notify_all();
+            }
         }
-        messages.into_iter().for_each(|message| self.report(Some(message)));
     }
 
     /// Notes what became of spans that another process had left.
@@ -314,6 +326,11 @@ impl Queue {
         let mut state = lock(&self.state);
         let full = std::mem::take(&mut state.report_full);
         let mut report = state.report.take();
+        if let Some(warm) = state.warm.take() {
+            drop(state);
+            warm.run();
+            state = lock(&self.state);
+        }
         let is_spooled = state.delivery.spool().is_some();
         if is_spooled && state.delivery.stats().unspooled != 0 && state.troubles.begin(Trouble::SpoolFull) {
             let url = self.worker.destination().shown_url();

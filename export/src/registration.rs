@@ -50,7 +50,7 @@ impl Api {
 
 /// One tracer's requests about sessions. They share the rules of spans, [`fork`](crate::fork) included.
 ///
-/// When it is dropped without a [`shutdown`](Self::shutdown), what waits gets one attempt in the background.
+/// When it is dropped without a [`shutdown_while`](Self::shutdown_while), what waits gets one attempt in the background.
 #[derive(Debug)]
 pub struct Sessions {
     exporter: Exporter,

@@ -201,6 +201,25 @@ fn what_is_not_delivered_at_the_shutdown_is_delivered_by_the_next_start() {
 }
 
 #[test]
+fn what_was_given_up_is_delivered_when_the_destination_is_back() {
+    let (dir, server) = (Dir::new("back"), Server::start());
+    server.script([Reply::status(503)]);
+    let config = Config { give_up_ns: 0, delay_ns: 0, ..config() };
+    let exporter = Exporter::with_spool(destination(server.url()), config, RESOURCE, None, dir.options()).unwrap();
+    let _ = end(&exporter, 1, None);
+    until("it is given up", || exporter.stats().spooled == 1);
+    assert_eq!(exporter.stats().dropped.total(), 0);
+    let _ = end(&exporter, 2, None);
+    assert!(!exporter.flush(PATIENCE), "a loss until now");
+    let requests = server.requests(3);
+    assert_eq!(arrived(&requests[1..]).0, BTreeSet::from([1, 2]));
+    until("both are delivered", || exporter.stats().sent == 2);
+    assert_eq!((exporter.stats().spooled, exporter.stats().dropped.total()), (0, 0));
+    assert!(exporter.shutdown(PATIENCE));
+    assert_eq!(dir.files(), 0);
+}
+
+#[test]
 fn refused_spans_are_dropped_and_kept_ones_stay() {
     let dir = Dir::new("refused");
     let exporter = new(nowhere(), dir.options());
@@ -248,6 +267,11 @@ fn damaged_files_are_set_aside_and_what_is_whole_is_delivered() {
     fs::write(&path, bytes).unwrap();
     fs::write(dir.0.join("otlp-1-00.spool"), b"something else").unwrap();
     fs::write(dir.0.join("otlp-1-01.spool"), vec![b'x'; 10_000]).unwrap();
+    // One that somebody makes at the moment, and one that somebody did not finish long ago.
+    let (fresh, old) = (dir.0.join("otlp-1-02.spool.new"), dir.0.join("otlp-1-03.spool.new"));
+    fs::write(&fresh, b"").unwrap();
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(4_000);
+    fs::File::create(&old).unwrap().set_modified(long_ago).unwrap();
     assert!(spool::list(&dir.0).unwrap().iter().any(|info| info.damaged != 0 && info.ended == 4));
 
     let server = Server::start();
@@ -259,6 +283,7 @@ fn damaged_files_are_set_aside_and_what_is_whole_is_delivered() {
     let messages: Vec<_> = messages.try_iter().collect();
     assert_eq!(messages.iter().filter(|message| message.contains("was moved to corrupt/")).count(), 2, "{messages:?}");
     assert_eq!(fs::read_dir(dir.0.join("corrupt")).unwrap().count(), 2);
+    assert!(fresh.exists() && !old.exists());
     assert!(exporter.shutdown(PATIENCE));
     assert_eq!(dir.files(), 1, "what could not be read stays");
 }

@@ -352,7 +352,7 @@ def below(trace_id: str, parent: dict[str, Any] | None) -> Context:
 @cases("span")
 def test_span(make_tracer: Make, case: dict[str, Any]) -> None:
     given, expected, trace_id = case["input"], case["expected"], "05" * 16
-    names = {"limit": "attributes", "link_limit": "attributes_per_link"}
+    names = {"limit": "attributes", "link_limit": "attributes_per_link", "value_limit": "value_length"}
     limits = {name: given[key] for key, name in names.items() if key in given}
     tracer = make_tracer(sampler="always_on", limits=limits)
     otel = tracer.provider.get_tracer("library")

@@ -212,7 +212,7 @@ class Tracer(_registry.Registered, Sessions, Events, Compatible):
         `random_flag=False` keeps new traces from saying that their ids are random (W3C Trace Context level 2): a few
         old receivers refuse a `traceparent` that does. A caller's flag is passed on in any case.
         `limits`: a mapping of `attributes`, `events`, `links`, `attributes_per_event`, `attributes_per_link` (how many)
-        and `value_length` (characters).
+        and `value_length` (characters, or bytes of bytes).
         `redact=False` leaves secrets in captured values; `capture=False` captures no arguments and results.
         `inputs`: what the session begins with, at HoneyHive. It is registered there when its first span begins, in the
         background, unless `skip_backend_session_creation` is true: then the first span creates it.
@@ -382,7 +382,8 @@ class Tracer(_registry.Registered, Sessions, Events, Compatible):
 
     def stats(self) -> dict[str, Any]:
         """What became of the spans so far: `queued`, `sent`, `dropped` by reason, `retried`, `last_error`,
-        `not_sampled`, and `inbound_dropped`: what carriers held that was left out, by rule id."""
+        `not_sampled`; `spooled`, which were not delivered but are kept for the next start; `recovered`, which processes
+        that died had left; and `inbound_dropped`: what carriers held that was left out, by rule id."""
         return self._core.stats()
 
     def __repr__(self) -> str:

@@ -103,7 +103,7 @@ impl Batch {
     }
 
     /// Where the spans are in the spool, those that are.
-    pub(super) fn marks(&self) -> impl Iterator<Item = Mark> {
+    pub(crate) fn marks(&self) -> impl Iterator<Item = Mark> {
         self.runs.iter().flat_map(|run| &run.marks).copied().filter(|mark| *mark != 0)
     }
 

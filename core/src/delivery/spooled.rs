@@ -1,9 +1,10 @@
 //! Delivery with a spool: what is there besides the queue, and what comes from the spools of processes that are gone.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
-use super::{Batch, Close, Delivery, Outcome, Pushed, Reason, Scope};
+use super::{Batch, Close, Config, Delivery, Outcome, Pushed, Reason, Scope};
 use crate::spool::{Spool, Start};
 
 /// What became of the spans of batches that left the queue undelivered.
@@ -93,24 +94,51 @@ impl Delivery {
     /// Whether this is a good moment for [`push_recovered`](Self::push_recovered): nothing else waits to be sent, the last
     /// request did not fail, and spans are taken.
     pub fn wants_recovered(&self) -> bool {
-        self.close == Close::Open
-            && self.in_flight.is_none()
-            && self.ready.is_empty()
-            && self.failures == 0
-            && matches!(self.recovered, Recovered::Nothing)
+        self.is_idle() && matches!(self.recovered, Recovered::Nothing)
+    }
+
+    /// Whether nothing waits to be sent, the last request did not fail, and spans are taken.
+    fn is_idle(&self) -> bool {
+        self.close == Close::Open && self.in_flight.is_none() && self.ready.is_empty() && self.failures == 0
+    }
+
+    /// Queues spans that left the queue and are only in the spool, as many as one batch takes, if this is a good moment:
+    /// the destination takes spans again, and the queue is not full. Returns how many.
+    pub fn requeue(&mut self) -> u64 {
+        let Config { queue_bytes, queue_spans, batch_bytes, batch_spans, .. } = self.config;
+        let room = (queue_bytes >> 1).saturating_sub(self.bytes).min(batch_bytes);
+        let places = queue_spans.map_or(usize::MAX, |most| (most >> 1).saturating_sub(self.spans));
+        let places = places.min(batch_spans.unwrap_or(usize::MAX));
+        if !self.is_idle() || room == 0 || places == 0 {
+            return 0;
+        }
+        let Some(spool) = self.spool.as_mut().filter(|spool| spool.has_kept()) else { return 0 };
+        let mut batch = Batch::new(Arc::clone(&self.resource));
+        spool.take_kept(&mut batch, room, places);
+        let spans = batch.spans as u64;
+        if spans != 0 {
+            self.stats.spooled = self.stats.spooled.saturating_sub(spans);
+            self.enqueue(batch);
+        }
+        spans
+    }
+
+    /// Queues a batch as it is.
+    fn enqueue(&mut self, mut batch: Batch) {
+        self.last_number = self.last_number.saturating_add(1);
+        batch.number = self.last_number;
+        self.bytes = self.bytes.saturating_add(batch.bytes);
+        self.spans = self.spans.saturating_add(batch.spans);
+        self.ready.push_back(batch);
     }
 
     /// Queues spans of a process that is gone, a batch of its [`Recovery`](crate::spool::Recovery). They are sent like
     /// others. Ask [`take_recovered`](Self::take_recovered) what became of them.
     pub fn push_recovered(&mut self, mut batch: Batch) {
-        self.last_number = self.last_number.saturating_add(1);
-        batch.number = self.last_number;
         batch.is_recovered = true;
-        self.bytes = self.bytes.saturating_add(batch.bytes);
-        self.spans = self.spans.saturating_add(batch.spans);
         self.stats.recovered = self.stats.recovered.saturating_add(batch.spans as u64);
         self.recovered = Recovered::Queued;
-        self.ready.push_back(batch);
+        self.enqueue(batch);
     }
 
     /// The batch that [`push_recovered`](Self::push_recovered) queued, once it has left the queue; and whether its spans
@@ -135,7 +163,9 @@ impl Delivery {
             if span.is_empty() {
                 return Pushed::Nothing;
             }
-            if span.len() <= self.config.request_bytes && spool.end(scope, &span).is_some() {
+            let fits = span.len() <= self.config.request_bytes;
+            if let Some(mark) = if fits { spool.end(scope, &span) } else { None } {
+                spool.keep(mark);
                 self.stats.spooled = self.stats.spooled.saturating_add(1);
                 self.flushes.lost_at_push(1);
                 return Pushed::Spooled(reason);
@@ -157,6 +187,8 @@ impl Delivery {
         };
         if !is_kept {
             self.done(&batch);
+        } else if let (Some(spool), false) = (&mut self.spool, batch.is_recovered) {
+            batch.marks().for_each(|mark| spool.keep(mark));
         }
         let dropped = spans.saturating_sub(spooled);
         self.stats.dropped.add(reason, dropped);

@@ -86,7 +86,8 @@ pub struct Stats {
     pub retried: u64,
     /// Spans that were dropped, by reason.
     pub dropped: Drops,
-    /// Spans that left the queue undelivered but stay in the spool: the next start delivers them.
+    /// Spans that left the queue undelivered and are in the spool: they are queued again when the destination takes spans,
+    /// or the next start delivers them.
     pub spooled: u64,
     /// Spans that the spool had no room for: they were in the queue only.
     pub unspooled: u64,

@@ -2,6 +2,7 @@
 //!
 //! A span is encoded once, when it ends ([`span`](crate::span)); its bytes are the only record from there on.
 
+pub(crate) mod attribute;
 pub mod envelope;
 pub mod json;
 pub mod protobuf;

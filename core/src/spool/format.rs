@@ -37,6 +37,9 @@ const STATE_AT: usize = 5;
 /// value says that it is not.
 pub const DONE: u8 = 0xd7;
 
+/// How the record of a span says that the span is in no queue any more. To who reads the file it is as good as any other.
+pub(super) const KEPT: u8 = 0x4b;
+
 /// What a record holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -234,7 +237,7 @@ pub(crate) const fn state_at(record: usize) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record<'a> {
     pub(super) kind: Kind,
-    pub(super) done: bool,
+    pub(super) state: u8,
     /// The scope, counted among those of its segment.
     pub(super) scope: u16,
     /// Where it begins in its segment.
@@ -254,8 +257,8 @@ pub(super) fn record(seed: u64, segment: &[u8], at: usize) -> Option<Record<'_>>
     if u32_at(&head, 12) != checksum::of(seed, payload) {
         return None;
     }
-    let done = u64_at(&head, 0).to_le_bytes().get(STATE_AT) == Some(&DONE);
-    Some(Record { kind, done, scope: (first >> 48) as u16, at, payload })
+    let state = (u64_at(&head, 0) >> (8 * STATE_AT)) as u8;
+    Some(Record { kind, state, scope: (first >> 48) as u16, at, payload })
 }
 
 /// The records of a segment in their order, past what is damaged.

@@ -3,7 +3,7 @@
 //! [`Spool`] writes. A span that ends is in it before the call that ends it returns, and one that begins is recorded
 //! with what is known then; both are stores into the memory, without a system call. Whatever ends the process, what was
 //! stored is there for the next one: [`Recovery`] reads the file, and gives the spans that had ended and were not
-//! delivered, and those that were open as [interrupted](interrupted) ones.
+//! delivered, and those that were open as [interrupted](fn@interrupted) ones.
 //!
 //! A spool is a pool of segments of equal size, with one that is written and others that are free or hold what is still
 //! needed. A segment is used again when all its spans were delivered (or dropped for good) and none of its starts is

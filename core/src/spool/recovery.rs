@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
-use super::format::{HEADER_BYTES, Header, Kind, Record, Records, SEGMENT_HEAD, Unreadable};
+use super::format::{DONE, HEADER_BYTES, Header, Kind, Record, Records, SEGMENT_HEAD, Unreadable};
 use super::writer::decode_scope;
 use super::{Mark, interrupted};
 use crate::delivery::{Batch, Scope};
@@ -149,7 +149,7 @@ impl Recovery {
             }
             let mark = mark(&self.header, index, record.at);
             let entry = match (self.phase, record.kind) {
-                (Phase::Ended, Kind::End) if !record.done => record.payload,
+                (Phase::Ended, Kind::End) if record.state != DONE => record.payload,
                 (Phase::Open, Kind::Start) if self.open.get(&id(record.payload)) == Some(&mark) => {
                     entry.clear();
                     interrupted(span(record.payload), self.summary.last_ns, &mut entry);
@@ -221,7 +221,7 @@ impl Recovery {
             Kind::Resource if self.resource.is_empty() => self.resource = Arc::from(record.payload),
             Kind::Start | Kind::End => {
                 self.summary.last_ns = self.summary.last_ns.max(last_time(span(record.payload)));
-                match (record.kind, record.done) {
+                match (record.kind, record.state == DONE) {
                     (Kind::End, false) => self.summary.ended = self.summary.ended.saturating_add(1),
                     (Kind::Start, false) => {
                         self.open.insert(id(record.payload), mark(&self.header, index, record.at));

@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 use core::{fmt, mem};
 
 use super::format::{
-    DONE, HEADER_BYTES, Header, Kind, RECORD_HEAD, SEGMENT_HEAD, record_bytes, record_head, segment_head, state_at,
+    DONE, HEADER_BYTES, Header, KEPT, Kind, RECORD_HEAD, Records, SEGMENT_HEAD, record_bytes, record_head,
+    segment_head, state_at,
 };
 use super::{Mark, Memory};
-use crate::delivery::Scope;
+use crate::delivery::{Batch, Scope};
 
 /// A span that was recorded when it began: to be given back when it ends. Copies are the same span; one that was given
 /// back already changes nothing.
@@ -39,6 +40,8 @@ struct Segment {
     used: usize,
     /// Spans that ended and are not done with.
     ended: u32,
+    /// Those of them that are in no queue any more.
+    kept: u32,
     /// Starts of spans that are open, and the bytes of their records.
     open: u32,
     open_bytes: usize,
@@ -67,6 +70,8 @@ pub struct Spool {
     free_slots: Vec<u32>,
     /// Spans that ended and are not done with, in all segments.
     ended: u64,
+    /// Those of them that are in no queue any more.
+    kept: u64,
     /// A start that is copied.
     scratch: Vec<u8>,
     /// Starts that were copied.
@@ -106,6 +111,7 @@ impl Spool {
             slots: Vec::new(),
             free_slots: Vec::new(),
             ended: 0,
+            kept: 0,
             scratch: Vec::new(),
             #[cfg(test)]
             evacuated: 0,
@@ -165,6 +171,42 @@ impl Spool {
         self.done(mark, |segment| segment.ended = segment.ended.saturating_sub(1));
     }
 
+    /// A span that ended has left the queue undelivered: it is only here.
+    pub(crate) fn keep(&mut self, mark: Mark) {
+        self.kept = self.kept.saturating_add(1);
+        self.note(mark, KEPT, |segment| segment.kept = segment.kept.saturating_add(1));
+    }
+
+    /// Whether some spans are only here.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept != 0
+    }
+
+    /// Adds spans that are only here to a batch, which is empty: those of one segment, at most about as many bytes and
+    /// spans as this. They are in a queue then.
+    pub(crate) fn take_kept(&mut self, batch: &mut Batch, most_bytes: usize, most_spans: usize) {
+        let Some(index) = self.segments.iter().position(|segment| segment.kept != 0) else { return };
+        let (base, end) = (self.base(index), self.base(index.saturating_add(1)));
+        let scopes = self.segments.get(index).map(|segment| &segment.scopes[..]).unwrap_or_default();
+        let bytes = self.memory.bytes().get(base..end).unwrap_or_default();
+        for record in Records::of(&self.header, bytes).into_iter().flatten() {
+            if record.kind != Kind::End || record.state != KEPT {
+                continue;
+            }
+            let size = batch.bytes().saturating_add(record.payload.len());
+            if batch.spans() != 0 && (size > most_bytes || batch.spans() >= most_spans) {
+                break;
+            }
+            if let Some(scope) = scopes.get(usize::from(record.scope)) {
+                batch.add(scope, record.payload, (base.saturating_add(record.at) >> 3) as Mark);
+            }
+        }
+        self.kept = self.kept.saturating_sub(batch.spans() as u64);
+        for mark in batch.marks() {
+            self.note(mark, 0, |segment| segment.kept = segment.kept.saturating_sub(1));
+        }
+    }
+
     /// How many spans ended and are neither delivered nor dropped for good.
     pub fn ended(&self) -> u64 {
         self.ended
@@ -203,14 +245,20 @@ impl Spool {
     /// Notes in a record that it is done with, and in its segment what `count` does.
     #[inline]
     fn done(&mut self, mark: Mark, count: impl FnOnce(&mut Segment)) {
-        let at = (mark as usize) << 3;
-        self.memory.write(state_at(at), &[DONE]);
-        let Some(index) = at.saturating_sub(HEADER_BYTES).checked_div(self.segment_bytes) else { return };
-        let Some(segment) = self.segments.get_mut(index) else { return };
-        count(segment);
-        if segment.is_done() && index != self.current {
+        let Some(index) = self.note(mark, DONE, count) else { return };
+        if self.segments.get(index).is_some_and(Segment::is_done) && index != self.current {
             self.free.push(index);
         }
+    }
+
+    /// Notes a state in a record, and in its segment what `count` does. The segment.
+    #[inline]
+    fn note(&mut self, mark: Mark, state: u8, count: impl FnOnce(&mut Segment)) -> Option<usize> {
+        let at = (mark as usize) << 3;
+        self.memory.write(state_at(at), &[state]);
+        let index = at.saturating_sub(HEADER_BYTES).checked_div(self.segment_bytes)?;
+        count(self.segments.get_mut(index)?);
+        Some(index)
     }
 
     /// Begins a segment with nothing in it.

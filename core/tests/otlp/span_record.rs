@@ -204,3 +204,30 @@ fn times_of_zero_are_zero() {
     let read = decode(&span, &Routing::default());
     assert_eq!((read.start_time_unix_nano, read.end_time_unix_nano, read.name.as_str()), (0, 0, ""));
 }
+
+#[test]
+fn values_are_cut_but_for_what_routes_the_span() {
+    const LONG: &str = "0af76519-16cd-43dd-8448-eb211c80319c";
+    let recording = Recording { limits: Limits { value_length: Some(8), ..Limits::default() }, ..Recording::default() };
+    let mut span = SpanRecord::start("s", None, &recording, ([1; 16], [2; 8]), 10);
+    let own = ["honeyhive.session_id", "session.id", "honeyhive.project", "honeyhive.source", "honeyhive_event_type"];
+    // A value that takes another's place is not cut either.
+    for text in ["short", LONG] {
+        for key in ["a"].iter().chain(&own) {
+            span.set_attribute(key, text);
+        }
+    }
+    span.set_attribute("bytes", Value::Bytes(LONG.as_bytes().into()));
+    span.add_event(11, "e", [("a", LONG.into())]);
+    let cut = &LONG[..8];
+    let mut expected = vec![("a", Value::from(cut))];
+    expected.extend(own.map(|key| (key, LONG.into())));
+    expected.push(("bytes", Value::Bytes(cut.as_bytes().into())));
+    let found: Vec<_> = span.attributes().map(|(key, value)| (key.into_owned(), value)).collect();
+    assert_eq!(found, expected.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect::<Vec<_>>());
+    span.end(5);
+    let read = decode(&span, &Routing::default());
+    assert_eq!((read.start_time_unix_nano, read.end_time_unix_nano), (10, 10));
+    assert_eq!(read.attributes.len(), expected.len());
+    assert_eq!(read.events[0].attributes[0].value, Some(to_any_value(cut.into())));
+}

@@ -86,6 +86,7 @@ fn spans_written_again_are_the_same() {
         // What the writer insists on.
         span.trace_id = TRACE_ID.to_vec();
         span.span_id = vec![3; 8];
+        span.end_time_unix_nano = span.end_time_unix_nano.max(span.start_time_unix_nano);
         span.kind = 1 + random.below(5) as i32;
         let remote = if span.parent_span_id.is_empty() { 0 } else { random.below(2) as u32 * 0x200 };
         span.flags = 0x101 | remote;
@@ -330,5 +331,72 @@ fn an_event_type_that_is_no_text_is_dropped_and_counted() {
         let span = decode(&out).remove(0);
         assert_eq!((span.attributes.len(), span.dropped_attributes_count), (2, dropped));
         assert!(span.attributes.contains(&text("honeyhive_event_type", if dropped == 0 { "own" } else { "model" })));
+    }
+}
+
+/// Of event types that are set one after the other the last one counts, and none is sent twice.
+#[test]
+fn an_event_type_takes_back_the_one_before() {
+    for (values, expected, dropped) in [
+        (&[Value::from("chain"), Value::from("session")][..], "session", 0),
+        (&["chain".into(), "own".into(), 5.into()], "model", 1),
+        (&["own".into(), "".into(), Value::Null, "chain".into()], "chain", 2),
+        (&[5.into(), "own".into()], "own", 1),
+    ] {
+        let mut out = Vec::new();
+        let limits = Limits::default();
+        let mut writer = SpanWriter::begin(&mut out, &head(), &limits);
+        writer.attribute("gen_ai.operation.name", &Value::from("chat"));
+        for value in values {
+            writer.attribute("honeyhive_event_type", value);
+            writer.event(5, "e", |_| {});
+            writer.attribute("a", &Value::from("x"));
+        }
+        writer.finish(StatusCode::Unset, "", &Routing::default());
+        let span = decode(&out).remove(0);
+        let types: Vec<_> = span.attributes.iter().filter(|entry| entry.key == "honeyhive_event_type").collect();
+        assert_eq!(types, [&text("honeyhive_event_type", expected)], "{values:?}");
+        assert_eq!(span.attributes.iter().filter(|entry| **entry == text("a", "x")).count(), values.len());
+        assert_eq!((span.attributes[0].key.as_str(), span.events.len()), ("gen_ai.operation.name", values.len()));
+        assert_eq!(span.dropped_attributes_count, dropped);
+    }
+}
+
+#[test]
+fn what_routes_a_span_is_never_cut() {
+    const LONG: &str = "0af76519-16cd-43dd-8448-eb211c80319c";
+    let limits = Limits { value_length: Some(8), ..Limits::default() };
+    let mut out = Vec::new();
+    let mut writer = SpanWriter::begin(&mut out, &head(), &limits);
+    let keys = [
+        "honeyhive.session_id",
+        "honeyhive.session_name",
+        "honeyhive.session_auto_create",
+        "honeyhive.project",
+        "honeyhive.source",
+        "session.id",
+        "honeyhive_event_type",
+    ];
+    for key in ["a"].iter().chain(&keys) {
+        writer.attribute(key, &Value::from(LONG));
+    }
+    // On an event it routes nothing.
+    writer.event(5, "e", |attributes| attributes.put("session.id", &Value::from(LONG)));
+    writer.finish(StatusCode::Unset, "", &Routing::default());
+    let span = decode(&out).remove(0);
+    assert_eq!(span.attributes[0], text("a", &LONG[..8]));
+    assert_eq!(span.attributes[1..], keys.map(|key| text(key, LONG)));
+    assert_eq!(span.events[0].attributes, [text("session.id", &LONG[..8])]);
+}
+
+#[test]
+fn no_span_ends_before_it_starts() {
+    for (end_ns, expected) in [(head().start_ns - 1, head().start_ns), (0, head().start_ns), (u64::MAX, u64::MAX)] {
+        let mut out = Vec::new();
+        let limits = Limits::default();
+        let head = SpanHead { end_ns, ..head() };
+        SpanWriter::begin(&mut out, &head, &limits).finish(StatusCode::Unset, "", &Routing::default());
+        let span = decode(&out).remove(0);
+        assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (head.start_ns, expected));
     }
 }

@@ -153,9 +153,8 @@ impl Queue {
             bytes.clone()
         };
         let (size, now) = (run.random.below(200) as usize, run.now);
-        if run.random.chance(500)
-            && let Some(Open { number, scope, size, start }) = self.open.first()
-        {
+        let open = if run.random.chance(500) { self.open.first() } else { None };
+        if let Some(Open { number, scope, size, start }) = open {
             let (number, bytes) = (*number, encode(*number, *size));
             let encode = |buffer: &mut Vec<u8>| buffer.extend_from_slice(&bytes);
             let pushed = self.delivery.push_started(*start, &scopes[*scope], || now, encode);

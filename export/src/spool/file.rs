@@ -8,9 +8,10 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use memmap2::MmapMut;
+use memmap2::MmapRaw;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fcntl_lock};
 use rustix::io::Errno;
 use tracebaton::spool::{HEADER_BYTES, Header, LABEL_BYTES, Memory, Recovery, Source, Spool as Core, Unreadable};
@@ -22,6 +23,8 @@ use crate::worker;
 const SUFFIX: &str = ".spool";
 /// While it is made, which nobody else looks at.
 const NEW: &str = ".new";
+/// Nobody takes so long to make a file.
+const UNFINISHED: Duration = Duration::from_secs(3600);
 /// Where files go that are damaged.
 const CORRUPT: &str = "corrupt";
 const MIB: u64 = 1 << 20;
@@ -103,19 +106,46 @@ impl Source for &Locked {
 
 /// A mapped file.
 struct Mapped {
-    map: MmapMut,
+    map: Arc<MmapRaw>,
     _locked: Locked,
 }
 
 impl Memory for Mapped {
     fn bytes(&self) -> &[u8] {
-        &self.map
+        // SAFETY: the map is readable and `len` bytes long for as long as `self`. Only `self` writes to it, for which it
+        // has to be borrowed alone (`Warm` touches pages, but changes no byte); other processes do not write to a file
+        // that is locked: one that breaks the rules of this directory of the owner changes bytes that are data here.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr(), self.map.len()) }
     }
 
     #[inline]
     fn write(&mut self, at: usize, bytes: &[u8]) {
-        if let Some(place) = self.map.get_mut(at..at.saturating_add(bytes.len())) {
+        // SAFETY: as above, and writable; `self` is borrowed alone.
+        let map = unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr(), self.map.len()) };
+        if let Some(place) = map.get_mut(at..at.saturating_add(bytes.len())) {
             place.copy_from_slice(bytes);
+        }
+    }
+}
+
+/// Has the system set up the first pages of a map before spans come there: that takes microseconds for each, which a span
+/// should not wait for.
+pub(crate) struct Warm(Arc<MmapRaw>);
+
+impl Warm {
+    /// The bytes that are made ready: what is written in a second or two.
+    const BYTES: usize = 8 << 20;
+
+    /// Does so. Takes milliseconds.
+    pub(crate) fn run(self) {
+        // The system's own pages are made one after the other: a larger piece would only keep it busy for longer.
+        #[cfg(target_os = "linux")]
+        for at in (0..self.0.len().min(Self::BYTES)).step_by(MIB as usize) {
+            let some = self.0.len().saturating_sub(at).min(MIB as usize);
+            // Where this is not known (before Linux 5.14), spans wait.
+            if self.0.advise_range(memmap2::Advice::PopulateWrite, at, some).is_err() {
+                return;
+            }
         }
     }
 }
@@ -125,7 +155,7 @@ fn private_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Makes the spool of an exporter, and its file; or says why that is not possible.
-pub(super) fn create(options: &Spool, resource: &[u8]) -> Result<(Core, PathBuf), String> {
+pub(super) fn create(options: &Spool, resource: &[u8]) -> Result<(Core, PathBuf, Warm), String> {
     let Spool { dir, label, bytes, .. } = options;
     let is_label = |label: &str| label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if label.is_empty() || label.len() > LABEL_BYTES || !is_label(label) {
@@ -147,7 +177,7 @@ pub(super) fn create(options: &Spool, resource: &[u8]) -> Result<(Core, PathBuf)
         segment_bytes,
         segments,
     };
-    let made = || -> io::Result<Option<(Core, PathBuf)>> {
+    let made = || -> io::Result<Option<(Core, PathBuf, Warm)>> {
         private_dir(dir)?;
         let name = format!("{label}-{}-{:016x}{SUFFIX}", header.process, header.nonce);
         let (new, path) = (dir.join(format!("{name}{NEW}")), dir.join(&name));
@@ -155,11 +185,10 @@ pub(super) fn create(options: &Spool, resource: &[u8]) -> Result<(Core, PathBuf)
         let spool = fill(&file, header.file_bytes()).and_then(|()| {
             let claim = Claim::new(&name).ok_or(ErrorKind::AlreadyExists)?;
             let locked = Locked::new(path.clone(), file, claim)?.ok_or(ErrorKind::AlreadyExists)?;
-            // SAFETY: the file is this process's: it is new, its name is random, it is locked, and other processes that
-            // follow the rules above do not write to a file that is locked. One that does not, in a directory of the
-            // owner only, changes bytes that are plain data here.
-            let map = unsafe { MmapMut::map_mut(&locked.file) }?;
-            Ok(Core::new(header.clone(), Box::new(Mapped { map, _locked: locked }), resource))
+            let map = Arc::new(MmapRaw::map_raw(&locked.file)?);
+            let warm = Warm(Arc::clone(&map));
+            let spool = Core::new(header.clone(), Box::new(Mapped { map, _locked: locked }), resource);
+            Ok(spool.map(|spool| (spool, warm)))
         });
         // It gets its name when it is complete: nobody finds one that is not.
         let spool = spool.and_then(|spool| fs::rename(&new, &path).map(|()| spool));
@@ -167,7 +196,7 @@ pub(super) fn create(options: &Spool, resource: &[u8]) -> Result<(Core, PathBuf)
             let _ = fs::remove_file(&new);
             let _ = fs::remove_file(&path);
         }
-        Ok(spool?.map(|spool| (spool, path)))
+        Ok(spool?.map(|(spool, warm)| (spool, path, warm)))
     };
     match made() {
         Ok(Some(spool)) => Ok(spool),
@@ -206,6 +235,19 @@ pub(super) fn paths(dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// Removes what processes left that died while they made a file: it holds nothing.
+pub(super) fn remove_unfinished(dir: &Path) {
+    let is_old = |path: &Path| {
+        let modified = fs::metadata(path).and_then(|meta| meta.modified());
+        modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > UNFINISHED))
+    };
+    for path in fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if path.to_string_lossy().ends_with(&format!("{SUFFIX}{NEW}")) && is_old(&path) {
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 /// The label in the name of a file.

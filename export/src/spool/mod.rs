@@ -18,7 +18,20 @@ use tracebaton::spool::Unreadable;
 mod file;
 mod recovery;
 
+#[cfg(unix)]
+pub(crate) use file::Warm;
 pub(crate) use recovery::Recoveries;
+
+/// Nothing, where there are no spools.
+#[cfg(not(unix))]
+pub(crate) enum Warm {}
+
+#[cfg(not(unix))]
+impl Warm {
+    pub(crate) fn run(self) {
+        match self {}
+    }
+}
 
 /// Where an exporter keeps spans in case its process dies.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -82,14 +95,14 @@ pub fn list(dir: &Path) -> io::Result<Vec<Info>> {
     }
 }
 
-/// The spool of an exporter in this process, and its file; or why there is none, in words without paths.
+/// The spool of an exporter in this process, its file, and what makes it ready in the background; or why there is none, in words without paths.
 #[cfg(unix)]
-pub(crate) fn create(options: &Spool, resource: &[u8]) -> Result<(tracebaton::spool::Spool, PathBuf), String> {
+pub(crate) fn create(options: &Spool, resource: &[u8]) -> Result<(tracebaton::spool::Spool, PathBuf, Warm), String> {
     file::create(options, resource)
 }
 
 /// There is none here.
 #[cfg(not(unix))]
-pub(crate) fn create(_: &Spool, _: &[u8]) -> Result<(tracebaton::spool::Spool, PathBuf), String> {
+pub(crate) fn create(_: &Spool, _: &[u8]) -> Result<(tracebaton::spool::Spool, PathBuf, Warm), String> {
     Err(String::from("there are no spools on this system"))
 }

@@ -49,7 +49,8 @@ mod unix {
             self.is_over() && !self.incomplete
         }
 
-        /// The next spans to be delivered. What has to be told to people is passed to `report`.
+        /// The next spans to be delivered; `None` if there are none, which [`finish`](Self::finish) then is for. What has
+        /// to be told to people is passed to `report`.
         pub(crate) fn next_batch(&mut self, report: &mut dyn FnMut(String)) -> Option<Batch> {
             let options = self.options.clone()?;
             loop {
@@ -60,18 +61,21 @@ mod unix {
                     self.end(report);
                 }
                 let left = self.left.get_or_insert_with(|| {
+                    file::remove_unfinished(&options.dir);
                     // The directory is made with the exporter; where there is none, there is nothing to recover.
                     let mut paths = file::paths(&options.dir).unwrap_or_default();
                     paths.retain(|path| file::label(path) == options.label);
                     paths.reverse();
                     paths
                 });
-                let Some(path) = left.pop() else {
-                    self.options = None;
-                    return None;
-                };
+                let path = left.pop()?;
                 self.begin(path, report);
             }
+        }
+
+        /// There is nothing more, and people have been told.
+        pub(crate) fn finish(&mut self) {
+            self.options = None;
         }
 
         fn begin(&mut self, path: PathBuf, report: &mut dyn FnMut(String)) {
@@ -150,6 +154,8 @@ impl Recoveries {
     }
 
     pub(crate) fn settled(&mut self, _: &tracebaton::delivery::Batch, _: bool) {}
+
+    pub(crate) fn finish(&mut self) {}
 
     pub(crate) fn stop(&mut self) {}
 }
