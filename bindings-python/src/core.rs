@@ -22,11 +22,10 @@ use tracebaton::rule::{Rule, RuleSet};
 use tracebaton::sampler::{Sampler, flags_of_new_span};
 use tracebaton::scope::TracerId;
 use tracebaton::session::honeyhive_session_id;
-use tracebaton::settings::{self, Encoding, Settings};
+use tracebaton::settings::{self, Settings};
 use tracebaton::span::instrumentation_scope;
 use tracebaton::value::Value;
-use tracebaton_export::spool::Spool;
-use tracebaton_export::{Destination, Exporter, Sessions};
+use tracebaton_export::{Exporter, Sessions, spool::Spool};
 
 use crate::arguments::Given;
 use crate::foreign::Foreign;
@@ -37,7 +36,7 @@ use crate::report;
 use crate::scope::Scope;
 use crate::sdk::Outlet;
 use crate::session;
-use crate::sink::{Sink, Style};
+use crate::sink::{Sink, Style, delivery_config};
 use crate::value::{attribute, captured, string};
 use crate::wait::Wait;
 
@@ -132,7 +131,7 @@ impl Core {
             let is_off = |text: String| matches!(text.to_ascii_lowercase().as_str(), "false" | "0" | "no" | "off");
             Spool { starts: !look_up("TRACEBATON_SPOOL_STARTS").is_some_and(is_off), ..Spool::new(dir, "") }
         });
-        let sinks = settings.exporters.iter().map(|exporter| sink(exporter, &settings, resource, spool.as_ref()));
+        let sinks = settings.exporters.iter().map(|exporter| Sink::of(exporter, &settings, resource, spool.as_ref()));
         let mut sinks = sinks.collect::<PyResult<Vec<_>>>()?;
         for worker in foreign.iter().flatten() {
             let resource = resource_dict(worker.py(), &settings)?;
@@ -522,7 +521,7 @@ impl Core {
             .settings
             .exporters
             .iter()
-            .map(|exporter| sink(exporter, &self.settings, resource, self.spool.as_ref()));
+            .map(|exporter| Sink::of(exporter, &self.settings, resource, self.spool.as_ref()));
         let exporters = sinks.map(|sink| Ok(sink?.exporter().cloned()));
         Ok(exporters.collect::<PyResult<Vec<_>>>()?.into_iter().flatten().collect())
     }
@@ -548,12 +547,6 @@ fn resource_dict<'py>(py: Python<'py>, settings: &Settings) -> PyResult<Bound<'p
     Ok(out)
 }
 
-/// What requests call this package.
-pub(crate) fn user_agent() -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    format!("tracebaton/{version} OTel-OTLP-Exporter-Python/{version}")
-}
-
 /// Encodes the routing attributes of a session.
 fn routings(
     session: &str,
@@ -574,49 +567,6 @@ fn routings(
     let honeyhive =
         (wants_uuid && uuid != session).then(|| Routing::new(&RoutingValues { session: Some(&uuid), ..values }));
     Routings { raw: Routing::new(&values), honeyhive, unregistered: AtomicBool::new(register) }
-}
-
-/// The bounds and times of a queue.
-fn delivery_config(settings: &Settings, style: Style) -> delivery::Config {
-    let defaults = delivery::Config::default();
-    let batch = &settings.batch;
-    delivery::Config {
-        queue_spans: batch.queue_spans,
-        batch_spans: batch.batch_spans,
-        delay_ns: if batch.disabled { 0 } else { batch.delay_ns.unwrap_or(defaults.delay_ns) },
-        hold_ns: if style == Style::HoneyHive { delivery::HOLD_NS } else { 0 },
-        give_up_ns: batch.export_timeout_ns.unwrap_or(defaults.give_up_ns),
-        ..defaults
-    }
-}
-
-/// The exporter that settings describe, for spans of a resource (an OTLP `Resource` message).
-fn sink(exporter: &settings::Exporter, settings: &Settings, resource: &[u8], spool: Option<&Spool>) -> PyResult<Sink> {
-    let (otlp, style) = match exporter {
-        settings::Exporter::HoneyHive(otlp) => (otlp, Style::HoneyHive),
-        settings::Exporter::Otlp(otlp) => (otlp, Style::Raw),
-        settings::Exporter::Console => return Ok(Sink::Console),
-        settings::Exporter::Memory => return Ok(Sink::Memory(Mutex::default())),
-    };
-    let destination = Destination {
-        url: otlp.url.clone(),
-        headers: otlp.headers.clone(),
-        encoding: match otlp.encoding {
-            Encoding::Protobuf => tracebaton_export::Encoding::Protobuf,
-            Encoding::Json(enums) => tracebaton_export::Encoding::Json(enums),
-        },
-        gzip: otlp.gzip,
-        timeout: Duration::from_nanos(otlp.timeout_ns),
-        user_agent: user_agent(),
-        tls: otlp.tls.clone(),
-    };
-    let reporter: tracebaton_export::Reporter = Arc::new(report::warn);
-    let label = if style == Style::HoneyHive { "honeyhive" } else { "otlp" };
-    let spool = spool.map(|spool| Spool { label: label.to_owned(), ..spool.clone() });
-    let config = delivery_config(settings, style);
-    let exporter = Exporter::with_spool(destination, config, resource, Some(reporter), spool)
-        .map_err(|error| PyValueError::new_err(error.to_string()))?;
-    Ok(Sink::Network(exporter, style))
 }
 
 /// A library that makes spans, and the tracer that they are made for.

@@ -9,9 +9,10 @@ use tracebaton::registration::{Enrichment, Start};
 use tracebaton::settings::Settings;
 use tracebaton_export::{Api, Sessions};
 
-use crate::core::{Core, user_agent};
+use crate::core::Core;
 use crate::report;
 use crate::scope::Scope;
+use crate::sink::user_agent;
 use crate::value::captured;
 
 /// How long one request may take, as HoneyHive's own client has it.

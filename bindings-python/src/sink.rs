@@ -1,13 +1,18 @@
 //! Where a tracer's spans go.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use pyo3::Python;
-use tracebaton::delivery::{Pushed, Scope, Stats};
+use pyo3::exceptions::PyValueError;
+use pyo3::{PyResult, Python};
+use tracebaton::delivery::{self, Pushed, Scope, Stats};
 use tracebaton::otlp::json::{self, Enums};
-use tracebaton_export::{Exporter, Started};
+use tracebaton::settings::{self, Encoding, Settings};
+use tracebaton_export::spool::Spool;
+use tracebaton_export::{Destination, Exporter, Started};
 
 use crate::foreign::Foreign;
+use crate::report;
 
 /// Which of a session's two ids a destination knows it by.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,6 +36,40 @@ pub(crate) enum Sink {
 }
 
 impl Sink {
+    /// The exporter that settings describe, for spans of a resource (an OTLP `Resource` message).
+    pub(crate) fn of(
+        exporter: &settings::Exporter,
+        settings: &Settings,
+        resource: &[u8],
+        spool: Option<&Spool>,
+    ) -> PyResult<Self> {
+        let (otlp, style) = match exporter {
+            settings::Exporter::HoneyHive(otlp) => (otlp, Style::HoneyHive),
+            settings::Exporter::Otlp(otlp) => (otlp, Style::Raw),
+            settings::Exporter::Console => return Ok(Self::Console),
+            settings::Exporter::Memory => return Ok(Self::Memory(Mutex::default())),
+        };
+        let destination = Destination {
+            url: otlp.url.clone(),
+            headers: otlp.headers.clone(),
+            encoding: match otlp.encoding {
+                Encoding::Protobuf => tracebaton_export::Encoding::Protobuf,
+                Encoding::Json(enums) => tracebaton_export::Encoding::Json(enums),
+            },
+            gzip: otlp.gzip,
+            timeout: Duration::from_nanos(otlp.timeout_ns),
+            user_agent: user_agent(),
+            tls: otlp.tls.clone(),
+        };
+        let reporter: tracebaton_export::Reporter = Arc::new(report::warn);
+        let label = if style == Style::HoneyHive { "honeyhive" } else { "otlp" };
+        let spool = spool.map(|spool| Spool { label: label.to_owned(), ..spool.clone() });
+        let config = delivery_config(settings, style);
+        let exporter = Exporter::with_spool(destination, config, resource, Some(reporter), spool)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(Self::Network(exporter, style))
+    }
+
     pub(crate) fn style(&self) -> Style {
         match self {
             Self::Network(_, style) => *style,
@@ -122,4 +161,24 @@ fn as_json(entry: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     json::span(entry.get(length + 2..)?, Enums::Numbers, &mut out).ok()?;
     Some(out)
+}
+
+/// What requests call this package.
+pub(crate) fn user_agent() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("tracebaton/{version} OTel-OTLP-Exporter-Python/{version}")
+}
+
+/// The bounds and times of a queue.
+pub(crate) fn delivery_config(settings: &Settings, style: Style) -> delivery::Config {
+    let defaults = delivery::Config::default();
+    let batch = &settings.batch;
+    delivery::Config {
+        queue_spans: batch.queue_spans,
+        batch_spans: batch.batch_spans,
+        delay_ns: if batch.disabled { 0 } else { batch.delay_ns.unwrap_or(defaults.delay_ns) },
+        hold_ns: if style == Style::HoneyHive { delivery::HOLD_NS } else { 0 },
+        give_up_ns: batch.export_timeout_ns.unwrap_or(defaults.give_up_ns),
+        ..defaults
+    }
 }

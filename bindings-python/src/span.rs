@@ -1,7 +1,6 @@
 //! The native base of the Python class `Span`: fixed fields here, attributes in a Python dict until the span ends, then
 //! one pass that encodes it all.
 
-use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,24 +8,26 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use tracebaton::context::SpanContext;
-use tracebaton::event_type::EVENT_TYPE;
 use tracebaton::id::SpanId;
-use tracebaton::routing::RoutingKey;
-use tracebaton::span::{Exception, Kind, LinkHead, SpanHead, SpanWriter, StatusCode};
+use tracebaton::span::{Exception, Kind, StatusCode};
 use tracebaton_export::{Started, fork};
 
-use crate::attributes::{each_attribute, put_all};
+use crate::attributes::each_attribute;
 use crate::clock::Anchor;
 use crate::core::{Core, Instrumentation, Routings};
 use crate::parent::Parent;
 use crate::scope::Scope;
-use crate::sink::{Sink, Style};
+use crate::sink::Style;
 use crate::span_context;
-use crate::value::{attribute, kept, string, text_of, to_python};
+use crate::value::{string, text_of, to_python};
 use crate::{ids, types};
 
+mod encode;
+mod put;
 pub(crate) mod readable;
 mod sampling;
+
+use put::Put;
 
 /// A span that is being recorded, or that could be: one that is not sampled has its context and nothing else.
 #[pyclass(subclass, frozen, module = "tracebaton._native")]
@@ -65,17 +66,6 @@ struct State {
     end_ns: Option<u64>,
     /// Its beginning in the spool of each sink; empty where no sink has one.
     started: Vec<Option<Started>>,
-}
-
-/// What became of an attribute.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Put {
-    /// It is in its collection.
-    There,
-    /// There was no value to put.
-    Nothing,
-    /// There was no room, or its key is no text.
-    Dropped,
 }
 
 struct Event {
@@ -475,18 +465,7 @@ impl SpanBase {
 
     /// Records in the spools that the span has begun, with what is known by now, in place of what was known before.
     fn _record_start(&self, py: Python<'_>) {
-        if !self.is_recording() || !self.context.flags.is_sampled() {
-            return;
-        }
-        let (core, scope) = (self.core.get(), &self.instrumentation.get().scope);
-        let start = |sink: &Sink| sink.start(scope, |out| self.encode(py, out, self.routings.of(sink.style())));
-        let started: Vec<_> = core.sinks.iter().map(start).collect();
-        let before = mem::replace(&mut self.state().started, started);
-        for (sink, before) in core.sinks.iter().zip(before) {
-            if let Some(before) = before {
-                sink.forget(before);
-            }
-        }
+        self.record_start(py);
     }
 
     /// Puts a captured value into a bucket: `prefix.key` for nested ones, secrets replaced. Whether anything was put.
@@ -578,107 +557,6 @@ impl SpanBase {
             }
         }
         Ok(())
-    }
-
-    /// Puts an attribute into a collection.
-    fn put(
-        &self,
-        target: &Bound<'_, PyDict>,
-        limit: usize,
-        key: &Bound<'_, PyAny>,
-        value: &Bound<'_, PyAny>,
-    ) -> PyResult<Put> {
-        let Ok(text) = key.cast::<PyString>() else { return Ok(Put::Dropped) };
-        let Some(value) = kept(value)? else { return Ok(Put::Nothing) };
-        if target.len() >= limit && !target.contains(key)? {
-            let text = string(text);
-            if RoutingKey::of(&text).is_none() && text != EVENT_TYPE {
-                return Ok(Put::Dropped);
-            }
-        }
-        target.set_item(key, value)?;
-        Ok(Put::There)
-    }
-
-    /// The attributes of an event or link, copied, and how many had no place.
-    fn collection(
-        &self,
-        py: Python<'_>,
-        attributes: Option<&Bound<'_, PyAny>>,
-        limit: usize,
-    ) -> PyResult<(Option<Py<PyDict>>, u32)> {
-        let Some(attributes) = attributes.filter(|it| !it.is_none()) else { return Ok((None, 0)) };
-        let out = PyDict::new(py);
-        let mut dropped = 0;
-        each_attribute(attributes, |key, value| {
-            dropped += u32::from(self.put(&out, limit, key, value)? == Put::Dropped);
-            Ok(())
-        })?;
-        Ok((Some(out).filter(|out| !out.is_empty()).map(Bound::unbind), dropped))
-    }
-
-    /// Encodes the span into the queue of every exporter of these styles.
-    fn deliver(&self, py: Python<'_>, to: impl Fn(Style) -> bool) {
-        let core = self.core.get();
-        let mut started =
-            if core.records_starts { mem::take(&mut self.state().started) } else { Vec::new() }.into_iter();
-        let scope = &self.instrumentation.get().scope;
-        for sink in &core.sinks {
-            let started = started.next().flatten();
-            if to(sink.style()) {
-                sink.take(py, scope, started, |out| self.encode(py, out, self.routings.of(sink.style())));
-            } else if let Some(started) = started {
-                sink.forget(started);
-            }
-        }
-    }
-
-    fn encode(&self, py: Python<'_>, out: &mut Vec<u8>, routing: &tracebaton::routing::Routing) {
-        let limits = &self.core.get().limits;
-        // Values that a processor put among the attributes may run code of their own, which may look at this span: it is
-        // not locked meanwhile.
-        let (name, end_ns) = {
-            let state = self.state();
-            (state.name.clone(), state.end_ns)
-        };
-        let head = SpanHead {
-            trace_id: self.context.trace_id,
-            span_id: self.context.span_id,
-            parent: self.parent,
-            parent_is_remote: self.parent_is_remote,
-            flags: self.context.flags,
-            trace_state: self.context.trace_state.as_str(),
-            name: &name,
-            kind: self.kind,
-            start_ns: self.start_ns,
-            // Open as it is, it is only recorded.
-            end_ns: end_ns.unwrap_or(self.start_ns),
-        };
-        let mut writer = SpanWriter::begin(out, &head, limits);
-        for (key, value) in self.attributes.bind(py).iter() {
-            if let Ok(key) = key.cast::<PyString>() {
-                writer.attribute(&string(key), &attribute(&value));
-            } else {
-                writer.count_dropped(1, 0, 0);
-            }
-        }
-        // Those of events and links are copies of our own, of basic types only.
-        let state = self.state();
-        for event in &state.events {
-            writer.event(event.time_ns, &event.name, |out| put_all(py, out, event.attributes.as_ref(), event.dropped));
-        }
-        for link in &state.links {
-            let head = LinkHead {
-                trace_id: link.trace_id,
-                span_id: link.span_id,
-                flags: link.flags,
-                is_remote: link.is_remote,
-                trace_state: &link.trace_state,
-            };
-            writer.link(&head, |out| put_all(py, out, link.attributes.as_ref(), link.dropped));
-        }
-        writer.count_dropped(state.dropped_attributes, state.dropped_events, state.dropped_links);
-        writer.finish(state.status, &state.description, routing);
     }
 }
 

@@ -201,6 +201,10 @@ impl Spool {
                 batch.add(scope, record.payload, (base.saturating_add(record.at) >> 3) as Mark);
             }
         }
+        if let (0, Some(segment)) = (batch.spans(), self.segments.get_mut(index)) {
+            // Somebody else has damaged it: what can be read is for the next start.
+            self.kept = self.kept.saturating_sub(u64::from(mem::take(&mut segment.kept)));
+        }
         self.kept = self.kept.saturating_sub(batch.spans() as u64);
         for mark in batch.marks() {
             self.note(mark, 0, |segment| segment.kept = segment.kept.saturating_sub(1));
