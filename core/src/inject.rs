@@ -219,6 +219,8 @@ fn baggage(out: &Outbound<'_>, carrier: &Collected<'_>) -> (String, RuleSet) {
 }
 
 /// Writes the members to send, the most important first.
+// Out of line: without baggage, which is frequent, nothing of it is paid for.
+#[inline(never)]
 fn write_all(out: &Outbound<'_>, existing: &Baggage, inbound: &Baggage, writer: &mut BaggageWriter) {
     let bytes = out.bytes(existing, inbound);
     if bytes == 0 {
@@ -227,8 +229,10 @@ fn write_all(out: &Outbound<'_>, existing: &Baggage, inbound: &Baggage, writer: 
     writer.reserve(bytes);
     // A session or project that goes on stays as it came, byte for byte: other escapes than ours say the same, and
     // properties belong to it.
-    let is_special = |octet| matches!(octet, b'%' | b'+' | b';');
-    let came_in = inbound.as_str().bytes().any(is_special).then(|| Candidates::of(inbound));
+    // Without a way out, so that many octets are looked at at a time.
+    let is_special = || inbound.as_str().bytes().fold(false, |any, octet| any | matches!(octet, b'%' | b'+' | b';'));
+    let any_own = out.session.is_some() || out.project.is_some();
+    let came_in = (any_own && is_special()).then(|| Candidates::of(inbound));
     for own in OwnMember::ALL {
         let Some(value) = out.own(own) else { continue };
         match came_in.as_ref().and_then(|it| it.by_preference(own).find(|member| member.value() == value)) {
