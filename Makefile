@@ -8,7 +8,7 @@ export PYTHON KEEP
 
 # The stages of `make test`, in order; the first two prepare the others.
 PREPARE := setup build
-STAGES := rust rules python e2e
+STAGES := rust rules python node component e2e
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,17 +21,23 @@ build: venv ## The tracebaton binary in target/release and the wheel, which is i
 
 setup: build ## Everything needed to work here: the tools, and the package in .venv
 
+node: venv ## The addon for Node and the npm package, in bindings-node and js/dist
+	@scripts/node.sh
+
+component: venv ## The WebAssembly component and the plain module in build/wasm (docs/component.md)
+	@scripts/component.sh
+
 demo: build ## The agents as real processes and their unified tree (KEEP=1: the viewer stays)
 	@.venv/bin/python examples/agents/demo.py --tracebaton target/release/tracebaton
 
-test: ## The tests: Rust, Python, end to end (one stage: make test-rust, test-python, test-e2e)
+test: ## The tests: Rust, Python, Node, the component, end to end (one stage: make test-rust, test-python, test-node, …)
 	@scripts/test.sh $(PREPARE) $(STAGES)
 
-test-rust test-python test-e2e: test-%:
+test-rust test-python test-node test-component test-e2e: test-%:
 	@scripts/test.sh $(PREPARE) $*
 
-test-all: ## `make test`; the wheel on every Python, with the newest packages and the oldest OpenTelemetry; peers; fuzzing
-	@scripts/test.sh $(PREPARE) $(STAGES) pythons differential fuzz
+test-all: ## `make test`; the slow hosts of the component; the wheel on every Python, with the newest packages and the oldest OpenTelemetry; peers; fuzzing
+	@scripts/test.sh $(PREPARE) $(STAGES) hosts pythons differential fuzz
 
 fuzz: ## Fuzzes every parser, 10 seconds each
 	@core/fuzz/run.sh 10
@@ -52,8 +58,9 @@ lock: ## Today's versions of all Python packages into tests/python/constraints.t
 	@scripts/lock.sh
 
 clean: ## Removes everything that the other targets made
-	rm -rf target build dist .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf target build dist js/dist .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find bindings-python examples tests -name __pycache__ -prune -exec rm -rf {} +
-	rm -f bindings-python/python/tracebaton/_native.*so
+	rm -f bindings-python/python/tracebaton/_native.*so bindings-node/*.node
+	find js bindings-node examples -name node_modules -prune -exec rm -rf {} +
 
-.PHONY: help venv build setup demo test test-rust test-python test-e2e test-all fuzz check msrv bench dist lock clean
+.PHONY: help venv build setup node component demo test test-rust test-python test-node test-component test-e2e test-all fuzz check msrv bench dist lock clean

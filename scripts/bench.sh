@@ -16,11 +16,17 @@ if bash -c 'source scripts/lib.sh && make_venv build/venv-honeyhive "$(any_pytho
 else
     say "$HONEYHIVE cannot be installed: no figures beside ours"
 fi
+scripts/component.sh
 benches=(tests/bench/*.py)
 [ -f "${benches[0]}" ] || fail "no benchmark in tests/bench"
 result=0
 for bench in "${benches[@]}"; do
     say "$bench"
     "$VENV/bin/python" "$bench" || result=1
+done
+scripts/node.sh
+for bench in js/bench/*.mjs; do
+    say "$bench"
+    node "$bench" || result=1
 done
 exit $result

@@ -49,4 +49,7 @@ step "ruff check" "$VENV/bin/ruff" check "${python_sources[@]}"
 step "ruff format" "$VENV/bin/ruff" format --check "${python_sources[@]}"
 step "mypy" "$VENV/bin/mypy" --strict bindings-python/python/tracebaton bindings-python/python/tracebaton_pytest
 step "stubtest" stub_is_true
+need_node
+npm_ci js
+step "tsc" npm --prefix js run --silent check
 exit $result

@@ -57,6 +57,27 @@ need_rustup() {
     command -v rustup >/dev/null || fail "rustup is missing, and this needs $1; get it from https://rustup.rs"
 }
 
+# need_wasm: the standard library for WebAssembly, which takes seconds to fetch.
+need_wasm() {
+    need_rustup "the wasm32-unknown-unknown target"
+    rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
+}
+
+# need_node: Node 20 or later with its npm.
+need_node() {
+    is_node_new() { node -e 'process.exit(+(parseInt(process.versions.node) < 20))' 2>/dev/null && command -v npm >/dev/null; }
+    is_node_new || install_debian "Node 20 or later" nodejs npm
+    is_node_new || fail "Node is older than 20; get a current one from https://nodejs.org"
+}
+
+# npm_ci DIRECTORY: the packages of its lock file, if they are not there already.
+npm_ci() {
+    cmp -s "$1/package-lock.json" "$1/node_modules/.made-from" && return
+    say "installing the npm packages of $1"
+    (cd "$1" && npm ci --silent --no-fund --no-audit)
+    cp "$1/package-lock.json" "$1/node_modules/.made-from"
+}
+
 # python_of MINOR: prints the path of a working Python 3.MINOR, from PATH or pyenv; fails if there is none.
 python_of() {
     local candidate

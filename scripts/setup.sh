@@ -3,6 +3,7 @@
 source "$(dirname "$0")/lib.sh"
 
 need_rust
+need_wasm
 need_uv
 make_venv "$VENV" "$(any_python)" \
     -r tests/python/requirements.txt -r tests/python/instrumentors/requirements.txt \

@@ -10,21 +10,37 @@ stage_build() { scripts/build.sh; }
 stage_rust() { cargo test $LOCKED --workspace --exclude tracebaton-python --all-features --no-fail-fast; }
 stage_rules() { "$VENV/bin/python" scripts/rules.py; }
 stage_python() { "$VENV/bin/python" -m pytest tests/python; }
-stage_e2e() { TRACEBATON_BIN=$PWD/$TRACEBATON "$VENV/bin/python" -m pytest tests/e2e; }
+stage_node() {
+    scripts/node.sh && npm_ci js/test/integrations &&
+        (cd bindings-node && npm run --silent test) &&
+        (cd js && npm run --silent check && npm run --silent test) &&
+        (cd js/test/integrations && npm run --silent test)
+}
+stage_e2e() {
+    scripts/node.sh && npm_ci js/test/integrations && node js/test/integrations/prepare.mjs &&
+        TRACEBATON_BIN=$PWD/$TRACEBATON "$VENV/bin/python" -m pytest tests/e2e
+}
+stage_component() { scripts/component.sh && "$VENV/bin/python" -m pytest tests/component; }
+stage_hosts() {
+    scripts/component.sh && scripts/component-hosts.sh &&
+        TRACEBATON_REBUILD=1 "$VENV/bin/python" -m pytest tests/component --hosts rust,jco,go,java
+}
 stage_pythons() { scripts/test-pythons.sh; }
 stage_differential() { PYTHON=$VENV/bin/python tests/differential/run.sh; }
 stage_fuzz() { core/fuzz/run.sh 10; }
 
-# totals LOG: cargo's result lines added up, and pytest's as they are.
+# totals LOG: the result lines of cargo and of Node's test runner added up, and pytest's as they are.
 totals() {
     awk '
         /^test result: / { runs++; passed += $4; failed += $6; ignored += $8 }
+        /^(#|ℹ) (pass|fail|skipped) [0-9]+$/ { node[$2] += $3; node_runs += $2 == "pass" }
         /^=+ .*(passed|failed|error|no tests ran).* =+$/ { print "    " $0 }
         END {
             if (runs) {
                 printf "    test result: %s. %d passed; %d failed; %d ignored; in %d programs\n",
                     failed ? "FAILED" : "ok", passed, failed, ignored, runs
             }
+            if (node_runs) printf "    node: %d passed; %d failed; %d skipped\n", node["pass"], node["fail"], node["skipped"]
         }' "$1"
 }
 

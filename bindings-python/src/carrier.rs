@@ -5,7 +5,7 @@
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
-use tracebaton::carrier::{Collected, Header, Spelling, header_of, matters};
+use tracebaton::carrier::{Collected, Header, Kind, Spelling, header_of};
 use tracebaton::inject::Headers;
 
 use crate::value::string;
@@ -13,7 +13,7 @@ use crate::value::string;
 /// So many entries of a carrier are looked at: a mapping of a framework's has some dozens.
 const MAX_ENTRIES: usize = 10_000;
 
-/// Octets of a name or value, kept alive.
+/// The octets of a name, kept alive.
 pub(crate) enum Text<'py> {
     Str(Bound<'py, PyString>),
     Bytes(Bound<'py, PyBytes>),
@@ -36,41 +36,50 @@ impl<'py> Text<'py> {
     }
 }
 
-/// The headers of ours that a carrier holds.
+/// The octets of a header's value. Lone surrogates have none: no such header was sent.
+fn octets<'a>(value: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
+    match value.cast::<PyString>() {
+        Ok(text) => text.to_str().ok().map(str::as_bytes),
+        Err(_) => value.cast::<PyBytes>().ok().map(|bytes| bytes.as_bytes()),
+    }
+}
+
+/// The headers of ours that a carrier holds, kept alive.
 #[derive(Default)]
 pub(crate) struct Found<'py> {
-    headers: Vec<(Text<'py>, Text<'py>)>,
+    headers: Vec<(Kind, Bound<'py, PyAny>)>,
 }
 
 impl<'py> Found<'py> {
     /// Reads a carrier. An exception of its own ends the reading, unless it is one that ends programs (Ctrl-C).
     pub(crate) fn read(carrier: &Bound<'py, PyAny>) -> PyResult<Self> {
         let mut found = Self::default();
-        swallow(carrier.py(), each_entry(carrier, &mut |name, value| found.take(name, value)))?;
+        swallow(carrier.py(), each_entry(carrier, &mut |name, value| found.take(&name, value)))?;
         Ok(found)
     }
 
     /// Takes the value of a header, or each of several.
-    pub(crate) fn take(&mut self, name: Bound<'py, PyAny>, value: Bound<'py, PyAny>) {
-        let Some(name) = Text::of(name).filter(|name| matters(name.octets())) else { return };
+    pub(crate) fn take(&mut self, name: &Bound<'py, PyAny>, value: Bound<'py, PyAny>) {
+        // Every name of every carrier comes by here, and most are of another length, which is at hand.
+        let kind = match name.cast_exact::<PyString>() {
+            Ok(name) if !name.len().is_ok_and(Kind::has_length) => None,
+            _ => octets(name).and_then(Kind::of),
+        };
+        let Some(kind) = kind else { return };
         if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
             let Ok(values) = value.try_iter() else { return };
-            for value in values.take(MAX_ENTRIES).filter_map(|value| Text::of(value.ok()?)) {
-                let again = match &name {
-                    Text::Str(text) => Text::Str(text.clone()),
-                    Text::Bytes(bytes) => Text::Bytes(bytes.clone()),
-                };
-                self.headers.push((again, value));
-            }
-        } else if let Some(value) = Text::of(value) {
-            self.headers.push((name, value));
+            self.headers.extend(values.take(MAX_ENTRIES).filter_map(|value| Some((kind, value.ok()?))));
+        } else {
+            self.headers.push((kind, value));
         }
     }
 
     pub(crate) fn collected(&self) -> Collected<'_> {
         let mut collected = Collected::default();
-        for (name, value) in &self.headers {
-            collected.push(name.octets(), value.octets());
+        for (kind, value) in &self.headers {
+            if let Some(value) = octets(value) {
+                collected.take(*kind, value);
+            }
         }
         collected
     }
@@ -172,7 +181,7 @@ impl<'py> Names<'py> {
 
 fn write_dict(dict: &Bound<'_, PyDict>, headers: &Headers) -> PyResult<()> {
     let mut names = Names::default();
-    for name in dict.keys() {
+    for (name, _) in dict.iter() {
         names.push(name);
     }
     let py = dict.py();

@@ -18,7 +18,7 @@ use tracebaton::policy::InboundMode;
 use tracebaton::redact::Redaction;
 use tracebaton::registration::Start;
 use tracebaton::routing::{Routing, RoutingValues};
-use tracebaton::rule::{Rule, RuleSet};
+use tracebaton::rule::RuleSet;
 use tracebaton::sampler::{Sampler, flags_of_new_span};
 use tracebaton::scope::TracerId;
 use tracebaton::session::honeyhive_session_id;
@@ -36,9 +36,10 @@ use crate::report;
 use crate::scope::Scope;
 use crate::sdk::Outlet;
 use crate::session;
-use crate::sink::{Sink, Style, delivery_config};
+use crate::sink::{self, Sink, Style, delivery_config};
+use crate::stats;
 use crate::value::{attribute, captured, string};
-use crate::wait::Wait;
+use crate::wait::{self, Wait};
 
 /// The routing attributes of a session, for each kind of destination.
 pub(crate) struct Routings {
@@ -87,9 +88,10 @@ pub(crate) struct Core {
     registers: bool,
     /// What the tracer's own session begins with.
     inputs: Option<Value<'static>>,
-    unsampled: AtomicU64,
+    pub(crate) unsampled: AtomicU64,
     /// By the number of the rule.
-    inbound_dropped: [AtomicU64; 64],
+    pub(crate) inbound_dropped: [AtomicU64; 64],
+    pub(crate) outbound_dropped: [AtomicU64; 64],
     processor: PyOnceLock<Py<PyAny>>,
     has_processor: AtomicBool,
     foreign_sampler: PyOnceLock<Py<PyAny>>,
@@ -105,7 +107,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl Core {
     #[new]
     #[pyo3(signature = (
-        arguments, environment, *, policy, redact, register=true, inputs=None, foreign=None, spool_dir=None
+        arguments, environment, *, policy, redact, register=true, inputs=None, foreign=None, spool_dir=None,
+        spool_bytes=None
     ))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords")]
     fn new(
@@ -117,6 +120,7 @@ impl Core {
         inputs: Option<&Bound<'_, PyAny>>,
         foreign: Option<Vec<Bound<'_, PyAny>>>,
         spool_dir: Option<PathBuf>,
+        spool_bytes: Option<u64>,
     ) -> PyResult<Self> {
         let given = Given::of(arguments)?;
         let look_up = |name: &str| -> Option<String> {
@@ -126,11 +130,7 @@ impl Core {
         let settings = settings::resolve(&given.arguments(&given.exporter(), &given.headers()), &look_up)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         let resource = &settings.resource.encoded;
-        let spool_dir = spool_dir.or_else(|| look_up("TRACEBATON_SPOOL_DIR").map(PathBuf::from));
-        let spool = spool_dir.filter(|dir| !dir.as_os_str().is_empty()).map(|dir| {
-            let is_off = |text: String| matches!(text.to_ascii_lowercase().as_str(), "false" | "0" | "no" | "off");
-            Spool { starts: !look_up("TRACEBATON_SPOOL_STARTS").is_some_and(is_off), ..Spool::new(dir, "") }
-        });
+        let spool = sink::spool(spool_dir, spool_bytes, look_up)?;
         let sinks = settings.exporters.iter().map(|exporter| Sink::of(exporter, &settings, resource, spool.as_ref()));
         let mut sinks = sinks.collect::<PyResult<Vec<_>>>()?;
         for worker in foreign.iter().flatten() {
@@ -168,6 +168,7 @@ impl Core {
             inputs: inputs.map(captured),
             unsampled: AtomicU64::new(0),
             inbound_dropped: [const { AtomicU64::new(0) }; 64],
+            outbound_dropped: [const { AtomicU64::new(0) }; 64],
             processor: PyOnceLock::new(),
             has_processor: AtomicBool::new(false),
             foreign_sampler: PyOnceLock::new(),
@@ -326,45 +327,7 @@ impl Core {
 
     /// What became of the spans so far: a dict.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let (mut queued, mut sent, mut retried, mut rejected, mut last_error) = (0, 0, 0, 0, None);
-        let (mut spooled, mut recovered) = (0, 0);
-        let dropped = PyDict::new(py);
-        let outlets = self.outlets();
-        let exported = outlets.iter().flat_map(|outlet| outlet.exporters()).map(Exporter::stats);
-        for stats in self.sinks.iter().filter_map(Sink::stats).chain(exported) {
-            queued += stats.queued;
-            sent += stats.sent;
-            retried += stats.retried;
-            last_error = stats.last_error.or(last_error);
-            rejected += stats.rejected;
-            spooled += stats.spooled;
-            recovered += stats.recovered;
-            for (reason, count) in stats.dropped.iter().filter(|(_, count)| *count > 0) {
-                let before: u64 = dropped.get_item(reason.as_str())?.map_or(Ok(0), |it| it.extract())?;
-                dropped.set_item(reason.as_str(), before + count)?;
-            }
-        }
-        if rejected > 0 {
-            dropped.set_item("rejected", rejected)?;
-        }
-        let inbound_dropped = PyDict::new(py);
-        for rule in Rule::ALL {
-            match self.inbound_dropped.get(*rule as usize).map_or(0, |count| count.load(Ordering::Relaxed)) {
-                0 => {}
-                count => inbound_dropped.set_item(rule.id(), count)?,
-            }
-        }
-        let out = PyDict::new(py);
-        out.set_item("queued", queued)?;
-        out.set_item("sent", sent)?;
-        out.set_item("dropped", dropped)?;
-        out.set_item("retried", retried)?;
-        out.set_item("spooled", spooled)?;
-        out.set_item("recovered", recovered)?;
-        out.set_item("last_error", last_error)?;
-        out.set_item("not_sampled", self.unsampled.load(Ordering::Relaxed))?;
-        out.set_item("inbound_dropped", inbound_dropped)?;
-        Ok(out)
+        stats::dict(self, py)
     }
 }
 
@@ -398,9 +361,9 @@ impl Core {
     #[cold]
     pub(crate) fn register(&self, scope: Option<&Scope>, start: Start<'_>) -> bool {
         let Some(sessions) = &self.sessions else { return false };
-        let given = scope.and_then(|scope| scope.inner.session_for(self.id, &self.policy));
-        let name = scope.and_then(|scope| scope.inner.session_name_for(self.id, &self.policy));
-        let project = scope.and_then(|scope| scope.inner.project_for(self.id, &self.policy));
+        let given = scope.and_then(|scope| scope.inner().session_for(self.id, &self.policy));
+        let name = scope.and_then(|scope| scope.inner().session_name_for(self.id, &self.policy));
+        let project = scope.and_then(|scope| scope.inner().project_for(self.id, &self.policy));
         let start = Start {
             session_id: given.unwrap_or(&self.session),
             session_name: name.or(self.settings.session_name.as_deref()),
@@ -473,13 +436,11 @@ impl Core {
     }
 
     pub(crate) fn count_inbound(&self, dropped: RuleSet) {
-        if !dropped.is_empty() {
-            for rule in dropped.iter() {
-                if let Some(count) = self.inbound_dropped.get(rule as usize) {
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
+        count(&self.inbound_dropped, dropped);
+    }
+
+    pub(crate) fn count_outbound(&self, dropped: RuleSet) {
+        count(&self.outbound_dropped, dropped);
     }
 
     pub(crate) fn has_processor(&self) -> bool {
@@ -504,7 +465,7 @@ impl Core {
     }
 
     fn wait(&self, py: Python<'_>, millis: u64, what: Wait) -> PyResult<bool> {
-        what.for_cores(py, &[self], Duration::from_millis(millis))
+        wait::for_cores(what, py, &[self], Duration::from_millis(millis))
     }
 
     pub(crate) fn outlets(&self) -> Vec<Arc<Outlet>> {
@@ -532,8 +493,19 @@ impl Core {
             match sink {
                 Sink::Network(exporter, _) => exporter.count_lost(delivery::Reason::Forked, 1),
                 Sink::Foreign(foreign) => foreign.queue().count_lost(delivery::Reason::Forked, 1),
-                Sink::Memory(_) | Sink::Console => {}
+                Sink::Memory(_) | Sink::Console(_) => {}
             }
+        }
+    }
+}
+
+fn count(counts: &[AtomicU64; 64], dropped: RuleSet) {
+    if dropped.is_empty() {
+        return;
+    }
+    for rule in dropped.iter() {
+        if let Some(count) = counts.get(rule as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -588,7 +560,7 @@ pub(crate) struct Instrumentation {
 impl Instrumentation {
     /// What is called at the start and end of spans, if anything is.
     #[getter]
-    fn processor(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub(crate) fn processor(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let core = self.core.get();
         if core.has_processor() { core.processor.get(py).map(|it| it.clone_ref(py)) } else { None }
     }

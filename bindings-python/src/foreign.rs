@@ -100,9 +100,9 @@ impl Foreign {
         pushed
     }
 
-    /// Begins a flush or a shutdown; [`finish`](Self::finish) waits for it.
-    pub(crate) fn begin(&self, py: Python<'_>, shutdown: bool) -> PyResult<Py<PyAny>> {
-        self.worker.call_method1(py, "begin", (shutdown,))
+    /// Begins a flush or a shutdown, which has this time; [`finish`](Self::finish) waits for it.
+    pub(crate) fn begin(&self, py: Python<'_>, shutdown: bool, time: Duration) -> PyResult<Py<PyAny>> {
+        self.worker.call_method1(py, "begin", (shutdown, time.as_secs_f64()))
     }
 
     /// Waits for a flush that was begun: whether all was delivered within this time.

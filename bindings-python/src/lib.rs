@@ -2,6 +2,7 @@
 
 mod arguments;
 mod attributes;
+mod block;
 mod carrier;
 mod clock;
 mod core;
@@ -20,13 +21,14 @@ mod session;
 mod sink;
 mod span;
 mod span_context;
+mod stats;
 mod trace_state;
 mod types;
 mod value;
 mod wait;
 
-/// Native parts of `tracebaton`.
-#[pyo3::pymodule(name = "_native")]
+/// Native parts of `tracebaton`. Its classes hold their own locks: where Python has none, importing this brings none.
+#[pyo3::pymodule(name = "_native", gil_used = false)]
 mod native {
     use pyo3::prelude::*;
 
@@ -35,6 +37,8 @@ mod native {
         module.add("VERSION", env!("CARGO_PKG_VERSION"))
     }
 
+    #[pymodule_export]
+    use super::block::{DistributedContext, EnrichedBlock, Plan, Starter, with_distributed_trace_context};
     #[pymodule_export]
     use super::core::{Core, Instrumentation};
     #[pymodule_export]
@@ -48,7 +52,7 @@ mod native {
     #[pymodule_export]
     use super::policy::Policy;
     #[pymodule_export]
-    use super::propagation::{extract, extract_with_getter, inject};
+    use super::propagation::{extract, extract_context_from_carrier, extract_with_getter, inject};
     #[pymodule_export]
     use super::remote::RemoteBase;
     #[pymodule_export]
@@ -61,6 +65,8 @@ mod native {
     use super::session::{enrich_session, start_session};
     #[pymodule_export]
     use super::span::SpanBase;
+    #[pymodule_export]
+    use super::span::enrich::enrich;
     #[pymodule_export]
     use super::span::readable::{span_replace_attributes, span_replace_events, span_replace_name, span_replace_status};
     #[pymodule_export]

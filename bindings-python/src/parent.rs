@@ -23,12 +23,15 @@ pub(crate) enum Parent<'py> {
 
 impl<'py> Parent<'py> {
     /// What `current`, the current span of a context, is to a new span of the tracer. Spans of other tracers of ours
-    /// report to other places: the new span's parent is what was current before them.
+    /// report to other places, and those of a disabled tracer nowhere: the new span's parent is what was current before
+    /// them.
     pub(crate) fn of(current: &Bound<'py, PyAny>, tracer: TracerId) -> PyResult<Self> {
         let mut current = unwrapped(current);
         loop {
             let outer = match current.cast::<SpanBase>() {
-                Ok(span) if span.get().core.get().id == tracer => return Ok(Self::Own(span.clone())),
+                Ok(span) if span.get().core.get().id == tracer && !span.get().is_no_op() => {
+                    return Ok(Self::Own(span.clone()));
+                }
                 Ok(span) => span.get().outer.as_ref().map(|outer| outer.bind(current.py()).clone()),
                 Err(_) => return other(&current).map(|context| context.map_or(Self::None, Self::Other)),
             };
@@ -109,9 +112,17 @@ pub(crate) fn unwrapped<'py>(span: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
 
 /// The context of any span object, for the wire; none if it is not valid.
 pub(crate) fn context_of(span: &Bound<'_, PyAny>) -> PyResult<Option<SpanContext>> {
-    let span = unwrapped(span);
-    match span.cast::<SpanBase>() {
-        Ok(span) => Ok(Some(span.get().context.clone())),
-        Err(_) => other(&span),
+    let mut span = unwrapped(span);
+    loop {
+        let outer = match span.cast::<SpanBase>() {
+            Ok(span) if !span.get().is_no_op() => return Ok(Some(span.get().context.clone())),
+            // What was current before it goes on.
+            Ok(span) => span.get().outer.as_ref().map(|outer| outer.bind(span.py()).clone()),
+            Err(_) => return other(&span),
+        };
+        match outer {
+            Some(outer) => span = unwrapped(&outer),
+            None => return Ok(None),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Extracting from carriers into contexts, and injecting from contexts into carriers: one call each.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use tracebaton::baggage::{Baggage, Entry, reconcile};
@@ -9,61 +10,111 @@ use tracebaton::inject::{Outbound, compose};
 use tracebaton::parent::{Current, Parent};
 use tracebaton::policy::{Allowed, Policy as CorePolicy};
 
+use crate::block;
 use crate::carrier::{self, Found, entries, swallow};
 use crate::core::Core;
 use crate::parent::{self, context_of, unwrapped};
 use crate::policy::Policy;
 use crate::remote::remote_span;
 use crate::report;
-use crate::scope::Scope;
+use crate::scope::{Scope, check_session_id};
 use crate::span::SpanBase;
 use crate::types::{self, Types};
-use crate::value::string;
+use crate::value::{string, type_name};
 
 /// What holds where there is no tracer.
 static DEFAULT_POLICY: CorePolicy = CorePolicy::DEFAULT;
 
 /// The context `base` with what the carrier holds. With a `core`, for its tracer alone and under its policy, or the one
-/// given.
+/// given. What was left out is in the statistics of `counted`, or of `core`.
 #[pyfunction]
-#[pyo3(signature = (base, carrier, core, policy))]
+#[pyo3(signature = (base, carrier, core, policy, counted=None))]
 pub(crate) fn extract(
-    py: Python<'_>,
     base: &Bound<'_, PyDict>,
     carrier: &Bound<'_, PyAny>,
     core: Option<&Bound<'_, Core>>,
     policy: Option<&Policy>,
+    counted: Option<&Core>,
 ) -> PyResult<Py<PyAny>> {
     let found = Found::read(carrier)?;
-    into_context(py, base, &found, core, policy)
+    into_context(base, &found, core, policy, counted).map(|context| context.into_any().unbind())
 }
 
-/// The same through an OpenTelemetry `Getter`.
+/// As [`extract`].
+pub(crate) fn context_with<'py>(
+    base: &Bound<'py, PyDict>,
+    carrier: &Bound<'py, PyAny>,
+    core: Option<&Bound<'py, Core>>,
+    policy: Option<&Policy>,
+) -> PyResult<Bound<'py, PyDict>> {
+    into_context(base, &Found::read(carrier)?, core, policy, None)
+}
+
+/// The session id of an argument; none if it is empty.
+///
+/// # Errors
+///
+/// `TypeError` for what is no text, `ValueError` for what can be no session id.
+pub(crate) fn session_id(given: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyString>>> {
+    let Ok(text) = given.cast::<PyString>() else {
+        return Err(PyTypeError::new_err(format!("session_id must be a str, not {}", type_name(given))));
+    };
+    if text.is_empty()? {
+        return Ok(None);
+    }
+    check_session_id(text)?;
+    Ok(Some(text.clone().unbind()))
+}
+
+/// The current context with what a carrier holds: the caller's span, session and baggage.
+///
+/// The carrier is whatever a framework has for headers. What is not valid in it is left out, by the rules of the W3C
+/// recommendations, and counted in `stats()`; nothing is raised for it.
 #[pyfunction]
+#[pyo3(signature = (carrier, tracer=None, *, tracer_instance=None))]
+pub(crate) fn extract_context_from_carrier(
+    py: Python<'_>,
+    carrier: &Bound<'_, PyAny>,
+    tracer: Option<&Bound<'_, PyAny>>,
+    tracer_instance: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Py<PyAny>> {
+    let types = types::get(py)?;
+    let base = block::current(py, types)?;
+    let chosen = block::choose(types, tracer.or(tracer_instance), &base)?;
+    let core = chosen.map(|tracer| tracer.getattr(pyo3::intern!(py, "_core"))).transpose()?;
+    let core = core.map(|core| core.cast_into::<Core>()).transpose().map_err(PyErr::from)?;
+    extract(&base, carrier, core.as_ref(), None, None)
+}
+
+/// As `extract`, through an OpenTelemetry `Getter`.
+#[pyfunction]
+#[pyo3(signature = (base, carrier, getter, core, counted=None))]
 pub(crate) fn extract_with_getter(
     py: Python<'_>,
     base: &Bound<'_, PyDict>,
     carrier: &Bound<'_, PyAny>,
     getter: &Bound<'_, PyAny>,
     core: Option<&Bound<'_, Core>>,
+    counted: Option<&Core>,
 ) -> PyResult<Py<PyAny>> {
     let mut found = Found::default();
     for header in Header::ALL {
         let values = getter.call_method1(pyo3::intern!(py, "get"), (carrier, header.name()));
         if let Some(values) = swallow(py, values)? {
-            found.take(PyString::new(py, header.name()).into_any(), values);
+            found.take(PyString::new(py, header.name()).as_any(), values);
         }
     }
-    into_context(py, base, &found, core, None)
+    into_context(base, &found, core, None, counted).map(|context| context.into_any().unbind())
 }
 
-fn into_context(
-    py: Python<'_>,
-    base: &Bound<'_, PyDict>,
+fn into_context<'py>(
+    base: &Bound<'py, PyDict>,
     found: &Found<'_>,
     core: Option<&Bound<'_, Core>>,
     policy: Option<&Policy>,
-) -> PyResult<Py<PyAny>> {
+    counted: Option<&Core>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let py = base.py();
     let types = types::get(py)?;
     let policy = match (policy, core) {
         (Some(policy), _) => &policy.inner,
@@ -71,35 +122,43 @@ fn into_context(
         (None, None) => &DEFAULT_POLICY,
     };
     let inbound = extract_collected(&found.collected(), policy);
-    if let Some(core) = core {
-        core.get().count_inbound(inbound.dropped);
+    if let Some(core) = counted.or(core.map(Bound::get)) {
+        core.count_inbound(inbound.dropped);
     }
-    let context = types.context.bind(py).call1((base,))?.cast_into::<PyDict>().map_err(PyErr::from)?;
-    match Parent::of(&inbound, current(base, types, &inbound)?) {
-        Parent::Current => {}
-        Parent::Caller => {
-            if let Some(span) = &inbound.span {
-                context.set_item(&types.span_key, remote_span(py, span.clone())?)?;
-            }
+    let context = block::copied(types, base)?;
+    if !has_news(&inbound) {
+        return Ok(context);
+    }
+    let parent = Parent::of(&inbound, current(base, types, &inbound)?);
+    let before = scope_of(base, types)?;
+    let view = match view(py, base, types, &inbound.baggage)? {
+        Some((view, is_pure)) => {
+            context.set_item(&types.baggage_key, &view)?;
+            is_pure.then(|| view.unbind())
         }
-        Parent::None => context.del_item(&types.span_key)?,
-    }
-    let scope = scope_of(base, types)?;
-    let view = view(py, base, types, &inbound.baggage)?;
-    if let Some(view) = &view {
-        context.set_item(&types.baggage_key, &view.0)?;
-    }
-    if has_news(&inbound) {
-        let before = scope.as_ref().map(|scope| scope.get().inner.clone()).unwrap_or_default();
-        let inner = before.with_inbound(core.map(|core| core.get().id), &inbound);
-        let view = match view {
-            Some((view, true)) => Some(view.unbind()),
-            Some((_, false)) => None,
-            None => scope.and_then(|scope| scope.get().view.as_ref().map(|view| view.clone_ref(py))),
-        };
-        context.set_item(&types.scope_key, Py::new(py, Scope::new(inner, view))?)?;
-    }
-    Ok(context.into_any().unbind())
+        None => before.as_ref().and_then(|scope| scope.get().view.as_ref().map(|view| view.clone_ref(py))),
+    };
+    let tracer = core.map(|core| core.get().id);
+    let span = inbound.span.clone();
+    let scope = match before.as_ref().map(|scope| scope.get().inner()).filter(|before| !before.is_empty()) {
+        Some(before) => Scope::new(before.with_inbound(tracer, &inbound), view),
+        None => Scope::of_inbound(tracer, inbound, view),
+    };
+    let scope = match (parent, span) {
+        (Parent::Caller, Some(span)) => {
+            let span = remote_span(py, span, scope)?;
+            context.set_item(&types.span_key, &span)?;
+            span
+        }
+        (parent, _) => {
+            if parent == Parent::None {
+                context.del_item(&types.span_key)?;
+            }
+            Bound::new(py, scope)?.into_any()
+        }
+    };
+    context.set_item(&types.scope_key, scope)?;
+    Ok(context)
 }
 
 fn has_news(inbound: &Inbound) -> bool {
@@ -131,9 +190,19 @@ fn view<'py>(
     let pure = before.is_none();
     let view = before.map_or_else(|| Ok(PyDict::new(py)), |before| before.copy())?;
     for member in baggage.iter() {
-        view.set_item(member.name(), &*member.value())?;
+        view.set_item(name_of(py, member.name()), &*member.value())?;
     }
     Ok(Some((view, pure)))
+}
+
+/// The name of a member. Most callers send the same few, whose hashes are known.
+fn name_of<'py>(py: Python<'py>, name: &str) -> Bound<'py, PyString> {
+    match name {
+        "session_id" => pyo3::intern!(py, "session_id").clone(),
+        "project" => pyo3::intern!(py, "project").clone(),
+        "source" => pyo3::intern!(py, "source").clone(),
+        _ => PyString::new(py, name),
+    }
 }
 
 fn scope_of<'py>(context: &Bound<'py, PyDict>, types: &Types) -> PyResult<Option<Bound<'py, Scope>>> {
@@ -153,12 +222,14 @@ pub(crate) fn inject(
     setter: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let types = types::get(py)?;
-    let core = core.map(Bound::get).filter(|core| core.enabled());
-    let policy = core.map_or(&DEFAULT_POLICY, |core| &core.policy);
+    let meant = core.map(Bound::get);
+    // A disabled tracer passes on what came in, and says nothing itself.
+    let core = meant.filter(|core| core.enabled());
+    let policy = meant.map_or(&DEFAULT_POLICY, |core| &core.policy);
     let allowed = url.map_or(Allowed::ALL, |url| policy.destination(&string(url)));
 
     let current = context.get_item(&types.span_key)?;
-    let span = match (&current, core) {
+    let span = match (&current, meant) {
         (Some(span), Some(core)) => {
             swallow(py, parent::Parent::of(span, core.id))?.and_then(parent::Parent::into_context)
         }
@@ -173,8 +244,8 @@ pub(crate) fn inject(
             span.get().scope.as_ref().map(|scope| scope.bind(py).clone())
         }),
     };
-    let inner = scope.as_ref().map(|scope| &scope.get().inner);
-    let id = core.map(|core| core.id);
+    let inner = scope.as_ref().map(|scope| scope.get().inner());
+    let id = meant.map(|core| core.id);
     let session =
         core.map(|core| inner.and_then(|it| it.session_for(id, policy)).unwrap_or_else(|| core.own_session()));
     let project = core.and_then(|core| inner.and_then(|it| it.project_for(id, policy)).or_else(|| core.own_project()));
@@ -210,14 +281,22 @@ pub(crate) fn inject(
     };
 
     if let Some(setter) = setter {
-        return carrier::each(&compose(&outbound, &Collected::default()), |header, value| {
+        let headers = compose(&outbound, &Collected::default());
+        if let Some(core) = meant {
+            core.count_outbound(headers.dropped);
+        }
+        return carrier::each(&headers, |header, value| {
             let Some(value) = value else { return Ok(()) };
             let arguments = (carrier, header.name(), value);
             swallow(py, setter.call_method1(pyo3::intern!(py, "set"), arguments)).map(|_| ())
         });
     }
     let found = Found::read(carrier)?;
-    if !carrier::write(carrier, &compose(&outbound, &found.collected()))? {
+    let headers = compose(&outbound, &found.collected());
+    if let Some(core) = meant {
+        core.count_outbound(headers.dropped);
+    }
+    if !carrier::write(carrier, &headers)? {
         report::warn("inject: the carrier cannot be written; it stays as it is");
     }
     Ok(())

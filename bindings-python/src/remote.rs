@@ -7,16 +7,18 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use tracebaton::context::SpanContext;
 
+use crate::scope::Scope;
 use crate::{span_context, types};
 
 thread_local! {
-    /// A span context on its way into a [`RemoteBase`]: Python's classes are made by calling them, and an argument would
-    /// be an object of its own.
-    static SEED: Cell<Option<SpanContext>> = const { Cell::new(None) };
+    /// A span on its way into a [`RemoteBase`]: Python's classes are made by calling them, and an argument would be an
+    /// object of its own.
+    static SEED: Cell<Option<(SpanContext, Scope)>> = const { Cell::new(None) };
 }
 
-/// The span of another process. Its Python context is made when somebody asks for it.
-#[pyclass(subclass, frozen, module = "tracebaton._native")]
+/// The span of another process, and the scope that came with it: one object is made faster than two. Its Python context
+/// is made when somebody asks for it.
+#[pyclass(extends = Scope, subclass, frozen, module = "tracebaton._native")]
 pub(crate) struct RemoteBase {
     pub(crate) context: SpanContext,
     object: PyOnceLock<Py<PyAny>>,
@@ -25,9 +27,10 @@ pub(crate) struct RemoteBase {
 #[pymethods]
 impl RemoteBase {
     #[new]
-    fn new() -> PyResult<Self> {
-        let context = SEED.take().ok_or_else(|| PyTypeError::new_err("remote spans are made by extracting"))?;
-        Ok(Self { context, object: PyOnceLock::new() })
+    fn new() -> PyResult<PyClassInitializer<Self>> {
+        let (context, scope) =
+            SEED.take().ok_or_else(|| PyTypeError::new_err("remote spans are made by extracting"))?;
+        Ok(PyClassInitializer::from(scope).add_subclass(Self { context, object: PyOnceLock::new() }))
     }
 
     /// The span's context, as OpenTelemetry's API has it.
@@ -36,8 +39,8 @@ impl RemoteBase {
     }
 }
 
-/// A `RemoteSpan` with this context.
-pub(crate) fn remote_span<'py>(py: Python<'py>, context: SpanContext) -> PyResult<Bound<'py, PyAny>> {
-    SEED.set(Some(context));
+/// A `RemoteSpan` with this context, which is its scope too.
+pub(crate) fn remote_span<'py>(py: Python<'py>, context: SpanContext, scope: Scope) -> PyResult<Bound<'py, PyAny>> {
+    SEED.set(Some((context, scope)));
     types::get(py)?.remote_span.bind(py).call0()
 }

@@ -1,21 +1,24 @@
 //! What a context carries for sessions and baggage: core's scope, with what Python needs beside it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use tracebaton::context::SpanContext;
-use tracebaton::scope::TracerId;
+use tracebaton::extract::Inbound;
+use tracebaton::scope::{SessionScope, TracerId};
 
 use crate::core::{Core, Routings};
 use crate::value::string;
 
 /// The value under the scope key of a context. Immutable: a block sets another one and goes back to this.
-#[pyclass(frozen, module = "tracebaton._native")]
+#[pyclass(subclass, frozen, module = "tracebaton._native")]
 pub(crate) struct Scope {
-    pub(crate) inner: tracebaton::scope::SessionScope,
-    /// OpenTelemetry's view of the baggage in `inner`, if it was made for nothing else: as long as the context has this
+    inner: OnceLock<SessionScope>,
+    /// What `inner` is made of when somebody asks, which not every request does.
+    inbound: Option<(Option<TracerId>, Inbound)>,
+    /// OpenTelemetry's view of the baggage in here, if it was made for nothing else: as long as the context has this
     /// very object, the application changed nothing.
     pub(crate) view: Option<Py<PyDict>>,
     /// The routing attributes by tracer: every span in this scope has the same.
@@ -23,8 +26,21 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    pub(crate) fn new(inner: tracebaton::scope::SessionScope, view: Option<Py<PyDict>>) -> Self {
-        Self { inner, view, routings: Mutex::default() }
+    pub(crate) fn new(inner: SessionScope, view: Option<Py<PyDict>>) -> Self {
+        Self { inner: OnceLock::from(inner), inbound: None, view, routings: Mutex::default() }
+    }
+
+    /// The scope with what a caller sent to this tracer, or to all of them, where nothing held before.
+    pub(crate) fn of_inbound(tracer: Option<TracerId>, inbound: Inbound, view: Option<Py<PyDict>>) -> Self {
+        Self { inner: OnceLock::new(), inbound: Some((tracer, inbound)), view, routings: Mutex::default() }
+    }
+
+    /// What it says. Nobody waits for another thread to find out: it is done while the interpreter's lock is held.
+    pub(crate) fn inner(&self) -> &SessionScope {
+        self.inner.get_or_init(|| match &self.inbound {
+            Some((tracer, inbound)) => SessionScope::EMPTY.with_inbound(*tracer, inbound),
+            None => SessionScope::EMPTY,
+        })
     }
 
     pub(crate) fn routings(&self, core: &Core) -> Arc<Routings> {
@@ -32,7 +48,7 @@ impl Scope {
         if let Some((_, routings)) = known.iter().find(|(id, _)| *id == core.id) {
             return Arc::clone(routings);
         }
-        let (scope, policy) = (&self.inner, &core.policy);
+        let (scope, policy) = (self.inner(), &core.policy);
         let routings = core.routings_for(
             scope.session_for(core.id, policy),
             scope.session_name_for(core.id, policy),
@@ -44,7 +60,7 @@ impl Scope {
     }
 
     pub(crate) fn link(&self, core: &Core) -> Option<&SpanContext> {
-        self.inner.link(core.id, &core.policy)
+        self.inner().link(core.id, &core.policy)
     }
 }
 
@@ -62,7 +78,7 @@ impl Scope {
         name: Option<&Bound<'_, PyString>>,
         registered: bool,
     ) -> PyResult<Self> {
-        let inner = base.map(|base| base.get().inner.clone()).unwrap_or_default();
+        let inner = base.map(|base| base.get().inner().clone()).unwrap_or_default();
         let inner = inner
             .with_named_session(core.id, &string(session_id), name.map(string).as_deref(), registered)
             .map_err(|error| PyValueError::new_err(format!("session_id: {error}")))?;
@@ -71,7 +87,7 @@ impl Scope {
 
     /// The session that holds in this scope for the tracer of `core`, unless it is the tracer's own.
     fn session_for(&self, core: &Core) -> Option<&str> {
-        self.inner.session_for(core.id, &core.policy)
+        self.inner().session_for(core.id, &core.policy)
     }
 }
 

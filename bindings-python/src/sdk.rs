@@ -18,6 +18,7 @@ use tracebaton::span::{Attributes, Kind, LinkHead, SpanHead, SpanWriter, StatusC
 use tracebaton::value::Value;
 use tracebaton_export::Exporter;
 
+use crate::clock::{given_ns, wall_ns};
 use crate::core::Core;
 use crate::parent::Parent;
 use crate::scope::Scope as SessionScope;
@@ -25,7 +26,7 @@ use crate::sink::{Sink, Style};
 use crate::span_context::{self, Parts};
 use crate::types;
 use crate::value::{attribute, string, text_of, to_python, type_name};
-use crate::wait::Wait;
+use crate::wait::{self, Wait};
 
 /// The provider has seen to its limits.
 const UNLIMITED: Limits = Limits {
@@ -102,7 +103,7 @@ pub(crate) fn sdk_flush(py: Python<'_>, core: &Core, timeout_millis: u64, shutdo
     }
     let exporters: Vec<&Exporter> = outlets.iter().flat_map(|outlet| outlet.exporters()).collect();
     let what = if shutdown { Wait::Shutdown } else { Wait::Flush };
-    what.for_all(py, &exporters, &[], Duration::from_millis(timeout_millis))
+    wait::for_all(what, py, &exporters, &[], Duration::from_millis(timeout_millis))
 }
 
 impl Core {
@@ -174,8 +175,8 @@ impl Core {
             trace_state: &context.trace_state,
             name: &name,
             kind: Kind::from_api(kind),
-            start_ns: time(&get(pyo3::intern!(py, "start_time"))?)?,
-            end_ns: time(&get(pyo3::intern!(py, "end_time"))?)?,
+            start_ns: time(&get(pyo3::intern!(py, "start_time"))?),
+            end_ns: time(&get(pyo3::intern!(py, "end_time"))?),
         };
         let mut writer = SpanWriter::begin(out, &head, &UNLIMITED);
         let mut has_session = false;
@@ -193,7 +194,7 @@ impl Core {
         for event in get(pyo3::intern!(py, "events"))?.try_iter()? {
             let event = event?;
             let name = text_of(&event.getattr(pyo3::intern!(py, "name"))?);
-            let at = time(&event.getattr(pyo3::intern!(py, "timestamp"))?)?;
+            let at = time(&event.getattr(pyo3::intern!(py, "timestamp"))?);
             let mut result = Ok(());
             writer.event(at, &name, |out| result = put_all(&event, out));
             result?;
@@ -235,9 +236,9 @@ impl Core {
     }
 }
 
-/// Nanoseconds since 1970; 0 for a time that nobody took.
-fn time(value: &Bound<'_, PyAny>) -> PyResult<u64> {
-    if value.is_none() { Ok(0) } else { value.extract() }
+/// Nanoseconds since 1970; 0 for a time that nobody took. The SDK keeps what it was given.
+fn time(value: &Bound<'_, PyAny>) -> u64 {
+    if value.is_none() { 0 } else { given_ns(Some(value)).unwrap_or_else(wall_ns) }
 }
 
 /// How many were dropped of something.

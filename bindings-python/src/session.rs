@@ -86,6 +86,6 @@ pub(crate) fn enrich_session(
             None => core.use_session(None, &core.own_routings()),
         }
     }
-    let session = scope.and_then(|scope| scope.inner.session_for(core.id, &core.policy));
+    let session = scope.and_then(|scope| scope.inner().session_for(core.id, &core.policy));
     Ok(sessions.enrich(session.unwrap_or(core.own_session()), enrichment, &core.flatten))
 }

@@ -1,5 +1,7 @@
 //! Where a tracer's spans go.
 
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use tracebaton::delivery::{self, Pushed, Scope, Stats};
 use tracebaton::otlp::json::{self, Enums};
 use tracebaton::settings::{self, Encoding, Settings};
 use tracebaton_export::spool::Spool;
-use tracebaton_export::{Destination, Exporter, Started};
+use tracebaton_export::{Console, Destination, Exporter, Started};
 
 use crate::foreign::Foreign;
 use crate::report;
@@ -30,7 +32,7 @@ pub(crate) enum Sink {
     /// A list that tests read.
     Memory(Mutex<Vec<Vec<u8>>>),
     /// The process's standard output, a line of JSON for each span.
-    Console,
+    Console(Console),
     /// An exporter of OpenTelemetry's SDK.
     Foreign(Foreign),
 }
@@ -46,7 +48,7 @@ impl Sink {
         let (otlp, style) = match exporter {
             settings::Exporter::HoneyHive(otlp) => (otlp, Style::HoneyHive),
             settings::Exporter::Otlp(otlp) => (otlp, Style::Raw),
-            settings::Exporter::Console => return Ok(Self::Console),
+            settings::Exporter::Console => return Ok(Self::Console(Console::new())),
             settings::Exporter::Memory => return Ok(Self::Memory(Mutex::default())),
         };
         let destination = Destination {
@@ -73,7 +75,7 @@ impl Sink {
     pub(crate) fn style(&self) -> Style {
         match self {
             Self::Network(_, style) => *style,
-            Self::Memory(_) | Self::Console | Self::Foreign(_) => Style::Raw,
+            Self::Memory(_) | Self::Console(_) | Self::Foreign(_) => Style::Raw,
         }
     }
 
@@ -102,13 +104,12 @@ impl Sink {
                     spans.lock().unwrap_or_else(PoisonError::into_inner).push(line);
                 }
             }
-            Self::Console => {
+            Self::Console(console) => {
                 let mut entry = Vec::new();
                 encode(&mut entry);
-                if let Some(mut line) = as_json(&entry) {
-                    line.push(b'\n');
-                    // A terminal that is gone is no reason to fail.
-                    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), &line);
+                if as_json(&entry).is_some_and(|json| !console.print(json)) {
+                    report::warn("the standard output cannot be written: spans are dropped");
+                    return false;
                 }
             }
         }
@@ -121,11 +122,16 @@ impl Sink {
     }
 
     /// Records in the spool, if there is one, that a span begins.
-    pub(crate) fn start(&self, scope: &Scope, encode: impl FnOnce(&mut Vec<u8>)) -> Option<Started> {
-        self.exporter().filter(|exporter| exporter.records_starts())?.start(scope, encode)
+    #[inline]
+    pub(crate) fn start<'a>(
+        &self,
+        scope: &Scope,
+        encode: impl FnOnce(&mut Vec<u8>) -> Option<&'a Arc<[u8]>>,
+    ) -> Option<Started> {
+        self.exporter()?.start(scope, encode)
     }
 
-    /// The span will not be taken, or was recorded once more.
+    /// The span will not be taken.
     pub(crate) fn forget(&self, started: Started) {
         if let Some(exporter) = self.exporter() {
             exporter.forget(started);
@@ -135,7 +141,7 @@ impl Sink {
     pub(crate) fn exporter(&self) -> Option<&Exporter> {
         match self {
             Self::Network(exporter, _) => Some(exporter),
-            Self::Memory(_) | Self::Console | Self::Foreign(_) => None,
+            Self::Memory(_) | Self::Console(_) | Self::Foreign(_) => None,
         }
     }
 
@@ -150,9 +156,55 @@ impl Sink {
         match self {
             Self::Network(exporter, _) => Some(exporter.stats()),
             Self::Foreign(foreign) => Some(foreign.queue().stats()),
-            Self::Memory(_) | Self::Console => None,
+            Self::Console(console) => Some(console.stats()),
+            Self::Memory(_) => None,
         }
     }
+
+    pub(crate) fn console(&self) -> Option<&Console> {
+        match self {
+            Self::Console(console) => Some(console),
+            _ => None,
+        }
+    }
+
+    /// What statistics call it: an address without path and credentials, or a word.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Network(exporter, _) => exporter.destination().shown_url(),
+            Self::Memory(_) => "memory".to_owned(),
+            Self::Console(_) => "console".to_owned(),
+            Self::Foreign(_) => "opentelemetry".to_owned(),
+        }
+    }
+}
+
+/// The spool that arguments and environment ask for, if they do.
+pub(crate) fn spool(
+    dir: Option<PathBuf>,
+    bytes: Option<u64>,
+    look_up: impl Fn(&str) -> Option<String>,
+) -> PyResult<Option<Spool>> {
+    const SIZES: RangeInclusive<u64> = Spool::BYTES_LEAST..=Spool::BYTES_MOST;
+    if bytes.is_some_and(|bytes| !SIZES.contains(&bytes)) {
+        let (least, most) = SIZES.into_inner();
+        return Err(PyValueError::new_err(format!("spool_bytes must be a number of bytes from {least} to {most}")));
+    }
+    let dir = dir.or_else(|| look_up("TRACEBATON_SPOOL_DIR").map(PathBuf::from));
+    let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) else { return Ok(None) };
+    let of_environment = || {
+        let bytes = look_up("TRACEBATON_SPOOL_BYTES").filter(|text| !text.is_empty())?.parse().ok();
+        if bytes.is_none_or(|bytes| !SIZES.contains(&bytes)) {
+            report::warn("TRACEBATON_SPOOL_BYTES is no number of bytes that a spool can have: it has 64 MiB");
+        }
+        bytes.filter(|bytes| SIZES.contains(bytes))
+    };
+    let is_off = |text: String| matches!(text.to_ascii_lowercase().as_str(), "false" | "0" | "no" | "off");
+    Ok(Some(Spool {
+        starts: !look_up("TRACEBATON_SPOOL_STARTS").is_some_and(is_off),
+        bytes: bytes.or_else(of_environment).unwrap_or(Spool::BYTES),
+        ..Spool::new(dir, "")
+    }))
 }
 
 /// The OTLP/JSON of a span, from its entry: a tag, the length, the span.

@@ -6,16 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyMappingProxy, PyString, PyTuple};
 use tracebaton::context::SpanContext;
 use tracebaton::id::SpanId;
 use tracebaton::span::{Exception, Kind, StatusCode};
 use tracebaton_export::{Started, fork};
 
 use crate::attributes::each_attribute;
-use crate::clock::Anchor;
+use crate::carrier::swallow;
+use crate::clock::{Anchor, given_ns};
 use crate::core::{Core, Instrumentation, Routings};
 use crate::parent::Parent;
+use crate::report;
 use crate::scope::Scope;
 use crate::sink::Style;
 use crate::span_context;
@@ -23,11 +25,14 @@ use crate::value::{string, text_of, to_python};
 use crate::{ids, types};
 
 mod encode;
+pub(crate) mod enrich;
 mod put;
 pub(crate) mod readable;
 mod sampling;
 
 use put::Put;
+
+const NO_LINK: &str = "a link names no span context: it is left out";
 
 /// A span that is being recorded, or that could be: one that is not sampled has its context and nothing else.
 #[pyclass(subclass, frozen, module = "tracebaton._native")]
@@ -55,7 +60,8 @@ pub(crate) struct SpanBase {
 
 #[derive(Default)]
 struct State {
-    name: String,
+    /// Who encodes the span holds on to it while the state is not locked.
+    name: Arc<str>,
     status: StatusCode,
     description: String,
     events: Vec<Event>,
@@ -64,8 +70,19 @@ struct State {
     dropped_events: u32,
     dropped_links: u32,
     end_ns: Option<u64>,
-    /// Its beginning in the spool of each sink; empty where no sink has one.
-    started: Vec<Option<Started>>,
+    started: Starts,
+}
+
+/// The beginning of a span in the spools.
+#[derive(Default)]
+enum Starts {
+    /// It is in none.
+    #[default]
+    Nowhere,
+    /// Of a tracer with one sink.
+    One(Started),
+    /// By the number of the sink.
+    Several(Vec<Option<Started>>),
 }
 
 struct Event {
@@ -89,7 +106,7 @@ struct Link {
 #[pymethods]
 impl SpanBase {
     #[new]
-    #[pyo3(signature = (instrumentation, name, from, kind, attributes, links, start_time, /))]
+    #[pyo3(signature = (instrumentation, name, from, kind, attributes, links, start_time, records_start=true, /))]
     #[allow(clippy::too_many_arguments, reason = "one call starts a span: it is the hot path")]
     fn new(
         py: Python<'_>,
@@ -99,7 +116,8 @@ impl SpanBase {
         kind: u8,
         attributes: &Bound<'_, PyAny>,
         links: &Bound<'_, PyAny>,
-        start_time: Option<u64>,
+        start_time: &Bound<'_, PyAny>,
+        records_start: bool,
     ) -> PyResult<Self> {
         let instrument = instrumentation.get();
         let core = instrument.core.get();
@@ -139,20 +157,30 @@ impl SpanBase {
             None => core.own_routings(),
         };
         let anchor = parent.anchor().unwrap_or_else(Anchor::now);
-        let span = Self {
+        let context_object = PyOnceLock::new();
+        let context = match parent.context() {
+            _ if core.enabled() => context,
+            // As the no-op tracer of OpenTelemetry's API: the parent's context goes on, or there is none.
+            Some(parent) => parent.clone(),
+            None => {
+                let _ = context_object.set(py, types.invalid_context.clone_ref(py));
+                context
+            }
+        };
+        let mut span = Self {
             core: instrument.core.clone_ref(py),
             instrumentation: instrumentation.clone().unbind(),
-            parent: parent.span_id(),
+            parent: parent.span_id().filter(|_| core.enabled()),
             parent_is_remote: parent.is_remote(),
             outer: outer.map(Bound::unbind),
             kind: Kind::from_api(kind),
-            start_ns: start_time.unwrap_or_else(|| anchor.time_ns()),
+            start_ns: given_ns(Some(start_time)).unwrap_or_else(|| anchor.time_ns()),
             anchor,
             generation: fork::generation(),
             recording: AtomicBool::new(recorded),
             attributes: PyDict::new(py).unbind(),
-            state: Mutex::new(State { name: name_of(name), ..State::default() }),
-            context_object: PyOnceLock::new(),
+            state: Mutex::new(State { name: shared_name_of(name), ..State::default() }),
+            context_object,
             context,
             scope,
             routings,
@@ -169,7 +197,11 @@ impl SpanBase {
             if !links.is_none() {
                 for link in links.try_iter()? {
                     let link = link?;
-                    span.add_link(py, &link.getattr("context")?, Some(&link.getattr("attributes")?))?;
+                    let parts = link.getattr("context").and_then(|it| Ok((it, link.getattr("attributes")?)));
+                    match swallow(py, parts)? {
+                        Some((context, attributes)) => span.add_link(py, &context, Some(&attributes))?,
+                        None => report::warn(NO_LINK),
+                    }
                 }
             }
             if span.parent.is_none()
@@ -177,8 +209,9 @@ impl SpanBase {
             {
                 span.add_link(py, span_context::to_python(py, &link)?.bind(py), None)?;
             }
-            if core.records_starts {
-                span._record_start(py);
+            if records_start && core.records_starts {
+                let started = span.begin(py);
+                span.state.get_mut().unwrap_or_else(PoisonError::into_inner).started = started;
             }
         } else {
             core.count_unsampled(py);
@@ -187,7 +220,7 @@ impl SpanBase {
     }
 
     /// Whether attributes and events are still taken.
-    fn is_recording(&self) -> bool {
+    pub(crate) fn is_recording(&self) -> bool {
         self.recording.load(Ordering::Relaxed)
     }
 
@@ -230,14 +263,14 @@ impl SpanBase {
         py: Python<'_>,
         name: &Bound<'_, PyAny>,
         attributes: Option<&Bound<'_, PyAny>>,
-        timestamp: Option<u64>,
+        timestamp: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         if !self.is_recording() {
             return Ok(());
         }
         let limits = &self.core.get().limits;
         let (attributes, dropped) = self.collection(py, attributes, limits.attributes_per_event)?;
-        let time_ns = timestamp.unwrap_or_else(|| self.anchor.time_ns());
+        let time_ns = given_ns(timestamp).unwrap_or_else(|| self.anchor.time_ns());
         let mut state = self.state();
         if state.events.len() < limits.events {
             state.events.push(Event { name: name_of(name), time_ns, attributes, dropped });
@@ -257,7 +290,7 @@ impl SpanBase {
         stacktrace: &Bound<'_, PyString>,
         escaped: bool,
         attributes: Option<&Bound<'_, PyAny>>,
-        timestamp: Option<u64>,
+        timestamp: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let described = PyDict::new(py);
         let (kind, message, stacktrace) = (string(kind), string(message), string(stacktrace));
@@ -285,7 +318,10 @@ impl SpanBase {
         }
         let limits = &self.core.get().limits;
         let (attributes, dropped) = self.collection(py, attributes, limits.attributes_per_link)?;
-        let parts = span_context::Parts::of(context)?;
+        let Some(parts) = swallow(py, span_context::Parts::of(context))? else {
+            report::warn(NO_LINK);
+            return Ok(());
+        };
         if !parts.is_valid() && attributes.is_none() && parts.trace_state.is_empty() {
             return Ok(());
         }
@@ -311,7 +347,7 @@ impl SpanBase {
     /// Renames the span.
     fn update_name(&self, name: &Bound<'_, PyAny>) {
         if self.is_recording() {
-            let name = name_of(name);
+            let name = shared_name_of(name);
             self.state().name = name;
         }
     }
@@ -339,8 +375,8 @@ impl SpanBase {
     /// Ends the span and hands it to its exporters. A second call changes nothing, nor does one in another process than
     /// the span began in.
     #[pyo3(signature = (end_time=None))]
-    fn end(slf: &Bound<'_, Self>, end_time: Option<u64>) -> PyResult<()> {
-        Self::finish(slf, end_time, |_| true)
+    pub(crate) fn end(slf: &Bound<'_, Self>, end_time: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        Self::finish(slf, given_ns(end_time), |_| true)
     }
 
     /// Ends the span when it began, for all exporters but HoneyHive's; whether it was recorded. This is what is merged
@@ -352,7 +388,7 @@ impl SpanBase {
     }
     #[getter]
     fn name(&self) -> String {
-        self.state().name.clone()
+        self.state().name.to_string()
     }
 
     /// The number of the kind, as OpenTelemetry's API counts.
@@ -398,7 +434,7 @@ impl SpanBase {
         let events: Vec<_> = state
             .events
             .iter()
-            .map(|it| (it.name.clone(), it.attributes.as_ref().map(|it| it.clone_ref(py)), it.time_ns, it.dropped))
+            .map(|it| (it.name.clone(), read_only(py, it.attributes.as_ref()), it.time_ns, it.dropped))
             .collect();
         // The constructor is Python code: it may look at this span.
         drop(state);
@@ -413,7 +449,7 @@ impl SpanBase {
         let links: Vec<_> = state
             .links
             .iter()
-            .map(|it| (it.context.clone_ref(py), it.attributes.as_ref().map(|it| it.clone_ref(py))))
+            .map(|it| (it.context.clone_ref(py), read_only(py, it.attributes.as_ref())))
             .collect();
         drop(state);
         PyTuple::new(py, links.into_iter().map(|parts| link.call1(parts)).collect::<PyResult<Vec<_>>>()?)
@@ -463,33 +499,14 @@ impl SpanBase {
         self.instrumentation.clone_ref(py)
     }
 
-    /// Records in the spools that the span has begun, with what is known by now, in place of what was known before.
+    /// Records in the spools that the span has begun, with what is known by now, for one that was made without.
     fn _record_start(&self, py: Python<'_>) {
         self.record_start(py);
     }
 
-    /// Puts a captured value into a bucket: `prefix.key` for nested ones, secrets replaced. Whether anything was put.
-    fn _enrich(&self, py: Python<'_>, prefix: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-        if !self.is_recording() || value.is_none() {
-            return Ok(false);
-        }
-        let value = crate::value::captured(value);
-        let core = self.core.get();
-        let target = self.attributes.bind(py);
-        let (mut some, mut dropped, mut failed) = (false, 0, None);
-        tracebaton::flatten::flatten(prefix, &value, &core.flatten, &mut |key, value| {
-            let room = target.len() < core.limits.attributes || target.contains(key).unwrap_or(false);
-            if !room {
-                dropped += 1;
-                return;
-            }
-            some = true;
-            if let Err(error) = to_python(py, &value).and_then(|value| target.set_item(key, value)) {
-                failed.get_or_insert(error);
-            }
-        });
-        self.state().dropped_attributes += dropped;
-        failed.map_or(Ok(some), Err)
+    /// Puts a captured value under a key: `key.path` for nested ones, secrets replaced. Whether anything was put.
+    pub(crate) fn _enrich(&self, key: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        enrich::put_value(self, key, value)
     }
 }
 
@@ -538,6 +555,18 @@ impl SpanBase {
         true
     }
 
+    pub(crate) fn record_start(&self, py: Python<'_>) {
+        if self.core.get().records_starts && self.is_recording() && matches!(self.state().started, Starts::Nowhere) {
+            let started = self.begin(py);
+            self.state().started = started;
+        }
+    }
+
+    /// Whether its tracer is disabled: it is no span, but stands for its parent.
+    pub(crate) fn is_no_op(&self) -> bool {
+        !self.core.get().enabled()
+    }
+
     /// A poisoned state is still a state: nothing that is done to it can be half done.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -560,7 +589,20 @@ impl SpanBase {
     }
 }
 
+/// Attributes for those who read them.
+fn read_only<'py>(py: Python<'py>, attributes: Option<&Py<PyDict>>) -> Option<Bound<'py, PyMappingProxy>> {
+    attributes.map(|it| PyMappingProxy::new(py, it.bind(py).as_mapping()))
+}
+
 /// A name is text; anything else is taken as text.
 fn name_of(name: &Bound<'_, PyAny>) -> String {
     text_of(name)
+}
+
+/// The same for the name of a span.
+fn shared_name_of(name: &Bound<'_, PyAny>) -> Arc<str> {
+    match name.cast::<PyString>() {
+        Ok(name) => Arc::from(&*string(name)),
+        Err(_) => Arc::from(name_of(name)),
+    }
 }

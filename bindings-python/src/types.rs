@@ -3,7 +3,8 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use tracebaton::flatten::Bucket;
 
 pub(crate) struct Types {
     /// The key of the current span in an OpenTelemetry context.
@@ -12,6 +13,8 @@ pub(crate) struct Types {
     pub(crate) baggage_key: Py<PyString>,
     /// The key of the [`Scope`](crate::scope::Scope).
     pub(crate) scope_key: Py<PyString>,
+    /// The key of the innermost block.
+    pub(crate) block_key: Py<PyString>,
     pub(crate) context: Py<PyType>,
     pub(crate) span_context: Py<PyType>,
     /// `tuple.__new__`, where a span context is the tuple that is known: the API may change it.
@@ -22,6 +25,23 @@ pub(crate) struct Types {
     /// The package's own classes and functions.
     pub(crate) trace_state: Py<PyType>,
     pub(crate) remote_span: Py<PyType>,
+    pub(crate) tracer: Py<PyType>,
+    /// The current context.
+    pub(crate) current: Py<PyAny>,
+    pub(crate) set_current: Py<PyAny>,
+    /// Coroutines of blocks.
+    pub(crate) entered: Py<PyAny>,
+    pub(crate) left: Py<PyAny>,
+    /// A context with another session.
+    pub(crate) with_session: Py<PyAny>,
+    /// A policy as it may be given.
+    pub(crate) as_policy: Py<PyAny>,
+    pub(crate) invalid_span: Py<PyAny>,
+    pub(crate) invalid_context: Py<PyAny>,
+    /// By bucket: the keys of attributes by the keys of values ([`crate::span::enrich`]).
+    pub(crate) joined: [Py<PyDict>; Bucket::ALL.len()],
+    /// The tracer that an argument means.
+    pub(crate) choose: Py<PyAny>,
     pub(crate) open: Py<PyAny>,
     pub(crate) describe: Py<PyAny>,
     pub(crate) mapping: Py<PyAny>,
@@ -61,6 +81,7 @@ fn load(py: Python<'_>) -> PyResult<Types> {
         span_key: key("opentelemetry.trace.propagation", "_SPAN_KEY")?,
         baggage_key: key("opentelemetry.baggage", "_BAGGAGE_KEY")?,
         scope_key: key("tracebaton._context", "SCOPE_KEY")?,
+        block_key: key("tracebaton._context", "BLOCK_KEY")?,
         context: class("opentelemetry.context.context", "Context")?,
         new_tuple: new_tuple(py, &context, &flag(1)?, &state)?,
         span_context: context,
@@ -68,6 +89,17 @@ fn load(py: Python<'_>) -> PyResult<Types> {
         default_trace_state: state,
         trace_state: class("tracebaton._trace_state", "TraceState")?,
         remote_span: class("tracebaton._span", "RemoteSpan")?,
+        tracer: class("tracebaton._tracer", "Tracer")?,
+        current: any("tracebaton._context", "current")?,
+        set_current: any("tracebaton._context", "set_current")?,
+        entered: any("tracebaton._context", "entered")?,
+        left: any("tracebaton._context", "left")?,
+        with_session: any("tracebaton._tracer", "with_session")?,
+        as_policy: any("tracebaton._propagation", "as_policy")?,
+        invalid_span: any("opentelemetry.trace", "INVALID_SPAN")?,
+        invalid_context: any("opentelemetry.trace", "INVALID_SPAN_CONTEXT")?,
+        joined: Bucket::ALL.map(|_| PyDict::new(py).unbind()),
+        choose: any("tracebaton._registry", "choose")?,
         open: any("tracebaton._values", "open_object")?,
         describe: any("tracebaton._values", "describe")?,
         mapping: any("collections.abc", "Mapping")?,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
+use tracebaton::limits::truncate_characters;
 use tracebaton::value::Value;
 
 use crate::types;
@@ -193,6 +194,41 @@ pub(crate) fn kept<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py,
     }
     // As in OpenTelemetry's own SDK, a sequence is a tuple from then on.
     to_python(value.py(), &attribute(value)).map(Some)
+}
+
+/// A value that is kept, with texts cut after `length` characters and bytes after so many bytes (rule SPAN-limits).
+pub(crate) fn shortened<'py>(value: Bound<'py, PyAny>, length: usize) -> PyResult<Bound<'py, PyAny>> {
+    let fits = match value.cast_exact::<PyString>() {
+        Ok(text) => text.len()? <= length,
+        Err(_) => {
+            value.is_exact_instance_of::<PyInt>()
+                || value.is_exact_instance_of::<PyFloat>()
+                || value.is_exact_instance_of::<PyBool>()
+        }
+    };
+    if fits {
+        return Ok(value);
+    }
+    to_python(value.py(), &shortened_value(attribute(&value), length))
+}
+
+/// The same for a value of core's.
+pub(crate) fn shortened_value(value: Value<'_>, length: usize) -> Value<'_> {
+    match value {
+        Value::Str(text) => match truncate_characters(&text, length).len() {
+            bytes if bytes < text.len() => Value::from(text.get(..bytes).unwrap_or_default().to_owned()),
+            _ => Value::Str(text),
+        },
+        Value::Bytes(bytes) => match bytes.get(..length) {
+            Some(cut) => Value::Bytes(Cow::Owned(cut.to_vec())),
+            None => Value::Bytes(bytes),
+        },
+        Value::Array(values) => Value::Array(values.into_iter().map(|it| shortened_value(it, length)).collect()),
+        Value::Map(entries) => {
+            Value::Map(entries.into_iter().map(|(key, it)| (key, shortened_value(it, length))).collect())
+        }
+        value => value,
+    }
 }
 
 /// A value as a Python object: lists as tuples, maps as dicts.

@@ -61,7 +61,12 @@ fn list(dir: &Path) -> Result<Vec<Info>, String> {
 fn line(info: &Info) -> String {
     let name = info.path.file_name().unwrap_or_default().to_string_lossy();
     let Info { process, label, ended, open, bytes, damaged, .. } = info;
-    let state = if info.is_locked { "alive" } else { "dead" };
+    let state = match (info.is_locked, info.is_recovered) {
+        (Some(true), true) => "dead, recovering",
+        (Some(true), false) => "alive",
+        (Some(false), _) => "dead",
+        (None, _) => "unknown",
+    };
     let what = match info.unreadable {
         Some(why) => format!("unreadable: {why}"),
         None => format!("ended {ended}  open {open}  damaged {damaged}"),
@@ -71,7 +76,8 @@ fn line(info: &Info) -> String {
 
 fn flush(arguments: &Flush) -> Result<(), String> {
     let infos = list(&arguments.dir)?;
-    let mut labels: Vec<&str> = infos.iter().filter(|info| !info.is_locked).map(|info| info.label.as_str()).collect();
+    let mut labels: Vec<&str> =
+        infos.iter().filter(|info| info.is_locked != Some(true)).map(|info| info.label.as_str()).collect();
     labels.sort_unstable();
     labels.dedup();
     let mut failures = Vec::new();
@@ -80,7 +86,7 @@ fn flush(arguments: &Flush) -> Result<(), String> {
             failures.push(format!("{label}: {why}"));
         }
     }
-    // What was refused for good is gone from the spool, but it was not delivered.
+    // What was refused as bad data is gone from the spool, but it was not delivered.
     if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
 }
 
@@ -98,7 +104,7 @@ fn flush_kind(arguments: &Flush, label: &str) -> Result<(), String> {
     match (all, refused(&stats)) {
         (true, 0) => Ok(()),
         (true, refused) => Err(format!("{refused} spans were refused")),
-        (false, _) => Err(String::from("not everything was delivered")),
+        (false, _) => Err(String::from("not everything was delivered; what was not is still there")),
     }
 }
 

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-readonly TARGETS=(traceparent tracestate baggage percent extract inject destination settings otlp spool)
+readonly TARGETS=(traceparent tracestate baggage percent extract inject destination settings otlp spool exchange)
 command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
 rustup toolchain list | grep -q ^nightly || rustup toolchain install nightly --profile minimal --no-self-update
 

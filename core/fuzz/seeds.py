@@ -119,9 +119,50 @@ def spool() -> list[bytes]:
     return [bytes([segments, len(orders) * 2]) + b"".join(orders) + more for segments in range(3) for more in damage]
 
 
+def exchange() -> list[bytes]:
+    """Operations on the headers of every case, and what other inputs of the exchange look like."""
+
+    def words(*numbers: int) -> bytes:
+        return b"".join(number.to_bytes(4, "little") for number in numbers)
+
+    def text(value: str | bytes) -> bytes:
+        value = value if isinstance(value, bytes) else value.encode()
+        return words(len(value)) + value
+
+    def pairs(case: dict) -> tuple[int, bytes]:
+        given = [(name.encode(), header(value)) for name, value in case["input"]["carrier"]]
+        return len(given), b"".join(words(len(name), len(value)) + name + value for name, value in given)
+
+    ids = b"0af7651916cd43dd8448eb211c80319c00f067aa0ba902b7"
+    found = []
+    for case in cases("extract"):
+        if isinstance(case["input"]["carrier"], list):
+            count, given = pairs(case)
+            found.append(bytes([4]) + words(4, count, 0, 0, 0, 0) + given)
+            found.append(bytes([8]) + words(1, 0, count) + given)
+            found.append(bytes([7]) + words(17 | 1 << 24, 3, 0, 0, 0, 0, count, 0, 0) + ids + b"a=b" + given)
+    # A tree: a map of every kind.
+    tree = b"\x08" + words(3) + text("k") + b"\x03" + bytes(8) + text("l") + b"\x07" + words(2) + b"\x01\x04" + bytes(8)
+    tree += text("t") + b"\x05" + text("text")
+    found += [bytes([2]) + tree, bytes([14]) + words(0) + tree]
+    # A scope: a session that a caller sent, and baggage.
+    scope = b"\x01\x21" + words(1) + text("session") + b"\x03" + words(1) + text("k=v;p,x=y")
+    found += [bytes([1]) + scope, bytes([5]) + scope, bytes([6]) + words(2, len(scope), 3, 4) + scope + b"newname"]
+    # Two span records with every kind of entry, the second one in the scope of the first.
+    entries = b"\x01" + text("k") + tree + b"\x02" + bytes(16) + text("event") + words(1, 1) + text("a") + b"\x02"
+    entries += b"\x03" + ids + b"\x01\x01" + text("a=b") + words(0, 0) + b"\x04\x00" + tree + b"\x05" + text("error")
+    entries += b"\x06" + words(1, 2, 3)
+    first = words(1, 0, 1 << 8 | 2 << 24 | 31) + bytes(32) + ids + ids[32:] + text("name") + text("a=b")
+    place = 4 + len(first)
+    first += text(scope) + text("broken") + entries
+    second = words(1, 0, 1 << 8 | 8) + bytes(32) + ids + text("name") + words(1 << 31 | place)
+    found.append(bytes([0]) + text(first) + text(second))
+    return found
+
+
 def main() -> None:
     shutil.rmtree(HERE / "seeds", ignore_errors=True)
-    for target in (traceparent, tracestate, baggage, percent, extract, inject, destination, settings, otlp, spool):
+    for target in (traceparent, tracestate, baggage, percent, extract, inject, destination, settings, otlp, spool, exchange):
         folder = HERE / "seeds" / target.__name__
         folder.mkdir(parents=True)
         inputs = {one for one in target() if len(one) <= 4096}

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::{fmt, iter};
 
-use crate::octets::{cut, find, trim, trim_ows};
+use crate::octets::{cut, find, has_any, trim, trim_ows};
 use crate::percent;
 use crate::rule::{Rule, RuleSet};
 
@@ -18,7 +18,7 @@ mod reconcile;
 mod writer;
 
 use grammar::{are_properties, is_token, is_value, plain_member};
-pub(crate) use reconcile::says_the_same;
+pub(crate) use reconcile::{echoes, says_the_same};
 pub use reconcile::{Reconciled, reconcile};
 pub use writer::BaggageWriter;
 
@@ -46,19 +46,19 @@ impl Baggage {
 
     /// As [`parse`](Self::parse); `see` is called with each member that is kept.
     #[inline]
-    pub(crate) fn parse_seeing(
-        values: &[&[u8]],
+    pub(crate) fn parse_seeing<'a>(
+        values: &'a [&'a [u8]],
         max_members: usize,
         max_bytes: usize,
         dropped: &mut RuleSet,
-        mut see: impl FnMut(&Member<'_>),
+        mut see: impl FnMut(Member<'a>),
     ) -> Self {
         let mut items = Items::new(values, max_members, max_bytes);
         let (mut members, mut bytes, mut whole) = (0usize, 0usize, true);
         for item in items.by_ref() {
             match item {
                 Ok(member) => {
-                    see(&member);
+                    see(member);
                     members = members.saturating_add(1);
                     bytes = bytes.saturating_add(member.raw.len()).saturating_add(1);
                 }
@@ -190,6 +190,13 @@ impl Baggage {
     fn from_text(text: String) -> Self {
         Self((!text.is_empty()).then(|| Arc::from(text)))
     }
+
+    /// The baggage with a text that [`as_str`](Self::as_str) gave before; none if that text could not be a header's.
+    #[cfg(feature = "exchange")]
+    pub(crate) fn read_again(text: &Arc<str>) -> Option<Self> {
+        let is_legal = text.bytes().fold(true, |all, octet| all & matches!(octet, b'\t' | b' '..=b'~'));
+        (is_legal && !text.is_empty()).then(|| Self(Some(Arc::clone(text))))
+    }
 }
 
 /// Baggage carries users' data, which does not belong in logs, where `{:?}` ends up (rule B14): this tells how many
@@ -226,8 +233,14 @@ impl<'a> Member<'a> {
     }
 
     /// The value, percent-decoded once; octets that are not UTF-8 become U+FFFD, `+` stays a plus (rule B5).
+    #[inline]
     pub fn value(&self) -> Cow<'a, str> {
-        percent::decode(self.raw_value())
+        // Most values are all of the rest, and plain.
+        if has_any(self.rest, [b'%', b';']) {
+            percent::decode(self.raw_value())
+        } else {
+            Cow::Borrowed(trim(self.rest))
+        }
     }
 
     /// The properties as they are on the wire, without the semicolon before them (rule B7), if there are any.

@@ -87,9 +87,27 @@ impl Spelling {
 /// A name that every CGI and WSGI environment has.
 const CGI_MARK: &[u8] = b"REQUEST_METHOD";
 
-/// Whether [`Collected::push`] looks at an entry of this name: whoever copies a carrier needs no other.
-pub fn matters(name: &[u8]) -> bool {
-    header_of(name).is_some() || name == CGI_MARK
+/// What the name of an entry says to [`Collected::take`]: whoever copies a carrier needs the entries that have one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Kind(Option<(Header, Spelling)>);
+
+impl Kind {
+    /// What this name says; none if the entry does not matter.
+    #[inline]
+    pub fn of(name: &[u8]) -> Option<Self> {
+        match spelled(name) {
+            None if name == CGI_MARK => Some(Self(None)),
+            None => None,
+            header => Some(Self(header)),
+        }
+    }
+
+    /// Whether a name of so many characters may say anything: few have these lengths, and a text's length may be at hand
+    /// where the text is not.
+    #[inline]
+    pub const fn has_length(characters: usize) -> bool {
+        matches!(characters, 7 | 10 | 11 | 12 | 14 | 15 | 16)
+    }
 }
 
 /// Whether the name is one that OpenTelemetry gives environment variables: `[A-Z_][A-Z0-9_]*`.
@@ -257,11 +275,18 @@ impl<'a> Collected<'a> {
     /// Takes a header in; one of another name is passed over.
     #[inline]
     pub fn push(&mut self, name: &[u8], value: &'a [u8]) {
-        match spelled(name) {
+        if let Some(kind) = Kind::of(name) {
+            self.take(kind, value);
+        }
+    }
+
+    /// Takes an entry in whose name is known.
+    #[inline]
+    pub fn take(&mut self, kind: Kind, value: &'a [u8]) {
+        match kind.0 {
             Some((header, Spelling::Http)) => self.add(header, value),
             Some((header, spelling)) => self.add_spelled(header, spelling, value),
-            None if name == CGI_MARK => self.leave_variables_out(),
-            None => {}
+            None => self.leave_variables_out(),
         }
     }
 
@@ -472,6 +497,7 @@ mod tests {
                 [Spelling::Http, Spelling::Variable, Spelling::Cgi].map(|one| (one, header.spelled(one)))
             {
                 assert_eq!(spelled(name.as_bytes()), Some((header, spelling)));
+                assert!(Kind::has_length(name.len()));
             }
             let mut title = String::from(header.name());
             title.get_mut(..1).unwrap().make_ascii_uppercase();
@@ -489,6 +515,7 @@ mod tests {
         ] {
             assert_eq!(header_of(other.as_bytes()), None, "{other}");
         }
+        assert!(Kind::of(CGI_MARK).is_some() && Kind::has_length(CGI_MARK.len()) && !Kind::has_length("host".len()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Extraction cannot fail: what a rule forbids is left out and the rule is noted (rule TP18). What is left is the
 //! caller's span, its baggage byte for byte, and the session and project that the policy accepts.
 
+use alloc::borrow::Cow;
 use alloc::string::String;
 use core::fmt;
 
@@ -150,15 +151,10 @@ fn baggage(
     if headers.overflowed(Header::Baggage) {
         dropped.insert(Rule::BaggageMemberCap);
     }
-    let mut any_own = false;
+    let mut candidates = Candidates::default();
     let values = headers.values(Header::Baggage);
-    let baggage = Baggage::parse_seeing(values, policy.max_members, policy.max_bytes, dropped, |member| {
-        any_own = any_own || OwnMember::of(member.name()).is_some();
-    });
-    if !any_own {
-        return (baggage, None, None);
-    }
-    let candidates = Candidates::of(&baggage);
+    let baggage =
+        Baggage::parse_seeing(values, policy.max_members, policy.max_bytes, dropped, |it| candidates.consider(it));
     let mut refused = RuleSet::EMPTY;
     let session = candidates.choose(OwnMember::Session, policy, &mut refused);
     let project = candidates.choose(OwnMember::Project, policy, &mut refused);
@@ -177,6 +173,7 @@ pub(crate) fn has_text(headers: &Collected<'_>, header: Header) -> bool {
 }
 
 /// The members of a baggage that may be the session or the project, by preference.
+#[derive(Default)]
 pub(crate) struct Candidates<'a> {
     session: [Option<Member<'a>>; 3],
     project: [Option<Member<'a>>; 3],
@@ -184,34 +181,39 @@ pub(crate) struct Candidates<'a> {
 
 impl<'a> Candidates<'a> {
     pub(crate) fn of(baggage: &'a Baggage) -> Self {
-        let mut found = Self { session: [None; 3], project: [None; 3] };
-        for member in baggage.iter() {
-            let slots = match OwnMember::of(member.name()) {
-                Some(OwnMember::Session) => (&mut found.session, OwnMember::Session.aliases()),
-                Some(OwnMember::Project) => (&mut found.project, OwnMember::Project.aliases()),
-                // Source is always the service's own.
-                Some(OwnMember::Source) | None => continue,
-            };
-            for (slot, alias) in slots.0.iter_mut().zip(slots.1) {
-                if alias == member.name() {
-                    // Rule B9: the last of one name counts.
-                    *slot = Some(member);
-                }
+        let mut found = Self::default();
+        baggage.iter().for_each(|member| found.consider(member));
+        found
+    }
+
+    /// Takes note of the next member, in the order in which they stand.
+    #[inline]
+    fn consider(&mut self, member: Member<'a>) {
+        let (slots, aliases) = match OwnMember::of(member.name()) {
+            Some(OwnMember::Session) => (&mut self.session, OwnMember::Session.aliases()),
+            Some(OwnMember::Project) => (&mut self.project, OwnMember::Project.aliases()),
+            // Source is always the service's own.
+            Some(OwnMember::Source) | None => return,
+        };
+        for (slot, alias) in slots.iter_mut().zip(aliases) {
+            if alias == member.name() {
+                // Rule B9: the last of one name counts.
+                *slot = Some(member);
             }
         }
-        found
     }
 
     /// The member that counts, if the policy accepts one and one is valid; why others do not goes into `dropped`.
     fn choose(&self, own: OwnMember, policy: &Policy, dropped: &mut RuleSet) -> Option<String> {
         let mut valid = None;
         for member in self.by_preference(own) {
-            match judge(own, policy, &member.value()) {
-                Ok(()) => valid = valid.or(Some(member)),
+            let value = member.value();
+            match judge(own, policy, &value) {
+                Ok(()) => valid = valid.or(Some(value)),
                 Err(rule) => dropped.insert(rule),
             }
         }
-        valid.map(|member| member.value().into_owned())
+        valid.map(Cow::into_owned)
     }
 
     /// Whether no member of this name is taken over: the last one counts (rule B9), and with it those before it go.
@@ -222,13 +224,12 @@ impl<'a> Candidates<'a> {
     }
 
     pub(crate) fn by_preference(&self, own: OwnMember) -> impl Iterator<Item = Member<'a>> {
-        match own {
-            OwnMember::Session => self.session,
-            OwnMember::Project => self.project,
-            OwnMember::Source => [None; 3],
-        }
-        .into_iter()
-        .flatten()
+        let slots: &[_] = match own {
+            OwnMember::Session => &self.session,
+            OwnMember::Project => &self.project,
+            OwnMember::Source => &[],
+        };
+        slots.iter().copied().flatten()
     }
 }
 

@@ -13,11 +13,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::baggage::{Baggage, BaggageWriter, Entry, Member, says_the_same};
+use crate::baggage::{Baggage, BaggageWriter, Entry, Member, echoes, says_the_same};
 use crate::carrier::{Collected, Header, Injector};
 use crate::context::SpanContext;
 use crate::extract::Candidates;
 use crate::id::ascii;
+use crate::octets::has_any;
 use crate::policy::{Allowed, Policy};
 use crate::rule::{Rule, RuleSet};
 use crate::session::{self, InvalidSession, OwnMember, PRIVATE_KEY};
@@ -184,7 +185,8 @@ fn withdraws_trace(out: &Outbound<'_>, carrier: &Collected<'_>) -> bool {
 ///
 /// Members go in this order: `session_id`, `project` and `source`; what the application set through an API; what it
 /// put into the carrier; what came in. A name that stands in an earlier one of these is left out of the later ones; an
-/// entry of the application that came in just so stays where it came in. The budget of 180 members and 8,192 bytes is
+/// entry of the application that came in just so stays where it came in, and so does a member in the carrier that says
+/// the same, as another propagator writes it. The budget of 180 members and 8,192 bytes is
 /// spent in that order, in whole members; the first that does not fit ends the list (rules B2, B14a).
 pub fn compose(out: &Outbound<'_>, carrier: &Collected<'_>) -> Headers {
     let (baggage, dropped) = baggage(out, carrier);
@@ -229,15 +231,14 @@ fn write_all(out: &Outbound<'_>, existing: &Baggage, inbound: &Baggage, writer: 
     writer.reserve(bytes);
     // A session or project that goes on stays as it came, byte for byte: other escapes than ours say the same, and
     // properties belong to it.
-    // Without a way out, so that many octets are looked at at a time.
-    let is_special = || inbound.as_str().bytes().fold(false, |any, octet| any | matches!(octet, b'%' | b'+' | b';'));
+    let is_special = || has_any(inbound.as_str(), [b'%', b'+', b';']);
     let any_own = out.session.is_some() || out.project.is_some();
     let came_in = (any_own && is_special()).then(|| Candidates::of(inbound));
     for own in OwnMember::ALL {
         let Some(value) = out.own(own) else { continue };
         match came_in.as_ref().and_then(|it| it.by_preference(own).find(|member| member.value() == value)) {
             Some(member) => writer.raw(own.key(), member.raw_rest()),
-            None => writer.entry(Entry { name: own.key(), value, properties: None }),
+            None => writer.plain(own.key(), value),
         }
     }
     // Nobody asks what is taken if nothing comes after.
@@ -252,9 +253,12 @@ fn write_all(out: &Outbound<'_>, existing: &Baggage, inbound: &Baggage, writer: 
         out.leaves(member.name()) && (taken.is_empty() || taken.binary_search(&member.name()).is_err())
     };
     if !existing.is_empty() {
-        writer.members(existing, |member| is_free(&taken, member));
+        // What came in goes on byte for byte, also where another propagator wrote it before, less exactly.
+        let echoed = if inbound.is_empty() { Vec::new() } else { echoes(existing, inbound) };
+        let is_others = |member: &Member<'_>| echoed.is_empty() || echoed.binary_search(&member.name()).is_err();
+        writer.members(existing, |member| is_free(&taken, member) && is_others(member));
         if !inbound.is_empty() {
-            taken.extend(existing.iter().map(|member| member.name()));
+            taken.extend(existing.iter().filter(is_others).map(|member| member.name()));
             taken.sort_unstable();
         }
     }

@@ -17,6 +17,8 @@ pub mod context;
 pub mod delivery;
 mod escape;
 pub mod event_type;
+#[cfg(feature = "exchange")]
+pub mod exchange;
 pub mod explain;
 pub mod extract;
 pub mod flatten;
@@ -44,6 +46,7 @@ pub mod settings;
 pub mod span;
 pub mod spool;
 pub mod traceparent;
+pub mod tracer;
 pub mod tracestate;
 pub mod value;
 

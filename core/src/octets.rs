@@ -66,24 +66,45 @@ pub(crate) fn all(text: &[u8], class: u8) -> bool {
     run(text, class) == text.len()
 }
 
+/// One in each of eight octets.
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// The high bit of the lowest of eight octets that is zero, and of no octet below it; none if there is no such.
+#[inline]
+const fn zeros(octets: u64) -> u64 {
+    octets.wrapping_sub(ONES) & !octets & ONES.wrapping_shl(7)
+}
+
 /// Where this octet stands first. What is searched is short, where the standard library's search, which aligns itself,
 /// takes longer.
 #[inline]
 pub(crate) fn find(text: &[u8], octet: u8) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
     let pattern = ONES.wrapping_mul(octet.into());
     let mut at = 0usize;
     let mut chunks = text.chunks_exact(8);
     for chunk in chunks.by_ref() {
-        let differing = u64::from_le_bytes(chunk.try_into().unwrap_or_default()) ^ pattern;
-        // The high bit of the lowest octet that is zero, and of no octet below it.
-        let zero = differing.wrapping_sub(ONES) & !differing & ONES.wrapping_shl(7);
+        let zero = zeros(u64::from_le_bytes(chunk.try_into().unwrap_or_default()) ^ pattern);
         if zero != 0 {
             return Some(at.saturating_add((zero.trailing_zeros() / 8) as usize));
         }
         at = at.saturating_add(8);
     }
     chunks.remainder().iter().position(|candidate| *candidate == octet).map(|more| at.saturating_add(more))
+}
+
+/// Whether any of these octets, none of which is zero, stands there: eight octets of the text are looked at at a time.
+#[inline]
+pub(crate) fn has_any<const N: usize>(text: &str, octets: [u8; N]) -> bool {
+    let patterns = octets.map(|octet| ONES.wrapping_mul(octet.into()));
+    let found = |any: u64, chunk: [u8; 8]| {
+        let chunk = u64::from_le_bytes(chunk);
+        patterns.iter().fold(any, |any, pattern| any | zeros(chunk ^ pattern))
+    };
+    let mut chunks = text.as_bytes().chunks_exact(8);
+    let any = chunks.by_ref().fold(0, |any, chunk| found(any, chunk.try_into().unwrap_or_default()));
+    let mut last = [0; 8];
+    last.iter_mut().zip(chunks.remainder()).for_each(|(to, from)| *to = *from);
+    found(any, last) != 0
 }
 
 /// `text` before and behind the first of this octet, which is ASCII.
@@ -130,6 +151,19 @@ mod tests {
                     *next = if at % 2 == 0 { b'-' } else { b',' | 0x80 };
                 }
                 assert_eq!(find(&text, b','), Some(at));
+            }
+        }
+    }
+
+    #[test]
+    fn any_of_several_is_found_wherever_it_stands() {
+        for length in 0..40 {
+            let text = "a".repeat(length);
+            assert!(!has_any(&text, [b'%', b';']));
+            for at in 0..length {
+                let mut text = text.clone();
+                text.replace_range(at..=at, if at % 2 == 0 { "%" } else { ";" });
+                assert!(has_any(&text, [b'%', b';']));
             }
         }
     }

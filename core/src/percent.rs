@@ -29,6 +29,14 @@ pub(crate) fn decode(text: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
+/// Decodes as forms are: the same, but `+` is a space. OpenTelemetry's API for Python reads and writes baggage so.
+pub(crate) fn decode_form(text: &str) -> Cow<'_, str> {
+    if find(text.as_bytes(), b'+').is_none() {
+        return decode(text);
+    }
+    Cow::Owned(decode(&text.replace('+', " ")).into_owned())
+}
+
 /// Appends `text` with everything encoded but `A-Z a-z 0-9 _ . - ~ /` (rule B12).
 #[inline]
 pub(crate) fn encode(text: &str, out: &mut String) {

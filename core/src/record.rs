@@ -4,6 +4,7 @@
 
 use alloc::borrow::Cow;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::context::SpanContext;
@@ -107,13 +108,23 @@ impl SpanRecord {
             is_remote: false,
         };
         Self {
-            context,
             parent: parent.map(|parent| parent.span_id),
             parent_is_remote: parent.is_some_and(|parent| parent.is_remote),
-            name: name.into(),
+            sampled,
+            ..Self::taken_over(context, name.into(), start_ns, recording.limits)
+        }
+    }
+
+    /// A span of which somebody else decided that it is recorded: a root, until told otherwise.
+    pub(crate) fn taken_over(context: SpanContext, name: Cow<'static, str>, start_ns: u64, limits: Limits) -> Self {
+        Self {
+            context,
+            parent: None,
+            parent_is_remote: false,
+            name,
             kind: Kind::Internal,
             start_ns,
-            limits: recording.limits,
+            limits,
             attributes: Vec::new(),
             index: Index::default(),
             counted: 0,
@@ -126,7 +137,7 @@ impl SpanRecord {
             status: StatusCode::Unset,
             description: String::new(),
             end_ns: None,
-            sampled,
+            sampled: true,
             dropped_attributes: 0,
             dropped_events: 0,
             dropped_links: 0,
@@ -217,6 +228,17 @@ impl SpanRecord {
         name: &str,
         attributes: impl IntoIterator<Item = (&'v str, Value<'v>)>,
     ) {
+        self.add_event_with(time_ns, name, attributes, 0);
+    }
+
+    /// The same for an event of which so many attributes were dropped before.
+    pub(crate) fn add_event_with<'v>(
+        &mut self,
+        time_ns: u64,
+        name: &str,
+        attributes: impl IntoIterator<Item = (&'v str, Value<'v>)>,
+        dropped: u32,
+    ) {
         if !self.is_recording() {
             return;
         }
@@ -227,7 +249,7 @@ impl SpanRecord {
         self.event_count = self.event_count.saturating_add(1);
         let limits = &self.limits;
         put_event(&mut self.events, time_ns, name, |out, field| {
-            put_all(out, field, attributes, limits.attributes_per_event, limits)
+            put_all(out, field, attributes, limits.attributes_per_event, limits).saturating_add(dropped)
         });
     }
 
@@ -245,6 +267,23 @@ impl SpanRecord {
     /// Adds a link to another span. Beyond the limit it is dropped and counted. Of attributes with one key the last
     /// value counts.
     pub fn add_link<'v>(&mut self, context: &SpanContext, attributes: impl IntoIterator<Item = (&'v str, Value<'v>)>) {
+        let head = LinkHead {
+            trace_id: context.trace_id.to_bytes(),
+            span_id: context.span_id.to_bytes(),
+            flags: context.flags,
+            is_remote: context.is_remote,
+            trace_state: context.trace_state.as_str(),
+        };
+        self.add_link_with(&head, attributes, 0);
+    }
+
+    /// The same for a link whose ids may be none, and of which so many attributes were dropped before.
+    pub(crate) fn add_link_with<'v>(
+        &mut self,
+        head: &LinkHead<'_>,
+        attributes: impl IntoIterator<Item = (&'v str, Value<'v>)>,
+        dropped: u32,
+    ) {
         if !self.is_recording() {
             return;
         }
@@ -253,17 +292,18 @@ impl SpanRecord {
             return;
         }
         self.link_count = self.link_count.saturating_add(1);
-        let head = LinkHead {
-            trace_id: context.trace_id.to_bytes(),
-            span_id: context.span_id.to_bytes(),
-            flags: context.flags,
-            is_remote: context.is_remote,
-            trace_state: context.trace_state.as_str(),
-        };
         let limits = &self.limits;
-        put_link(&mut self.links, &head, |out, field| {
-            put_all(out, field, attributes, limits.attributes_per_link, limits)
+        put_link(&mut self.links, head, |out, field| {
+            put_all(out, field, attributes, limits.attributes_per_link, limits).saturating_add(dropped)
         });
+    }
+
+    /// Counts what was dropped before it came here.
+    #[cfg(feature = "exchange")]
+    pub(crate) fn count_dropped(&mut self, attributes: u32, events: u32, links: u32) {
+        self.dropped_attributes = self.dropped_attributes.saturating_add(attributes);
+        self.dropped_events = self.dropped_events.saturating_add(events);
+        self.dropped_links = self.dropped_links.saturating_add(links);
     }
 
     /// Sets the status: see [`StatusCode::gives_way_to`]. A description goes with an error only.
@@ -290,7 +330,19 @@ impl SpanRecord {
 
     /// Appends the span as an entry of `ScopeSpans.spans`; one that is not sampled, or has not ended, appends nothing.
     pub fn encode(&self, out: &mut Vec<u8>, routing: &Routing) {
-        let (true, Some(end_ns)) = (self.sampled, self.end_ns) else { return };
+        if let Some(writer) = self.writer(out) {
+            writer.finish(self.status, &self.description, routing);
+        }
+    }
+
+    /// Appends the span as one that begins, without the routing attributes, which it returns where none was replaced: see
+    /// [`SpanWriter::finish_start`].
+    pub fn encode_start<'r>(&self, out: &mut Vec<u8>, routing: &'r Routing) -> Option<&'r Arc<[u8]>> {
+        self.writer(out)?.finish_start(self.status, &self.description, routing)
+    }
+
+    fn writer<'o>(&'o self, out: &'o mut Vec<u8>) -> Option<SpanWriter<'o>> {
+        let (true, Some(end_ns)) = (self.sampled, self.end_ns) else { return None };
         let head = SpanHead {
             trace_id: self.context.trace_id,
             span_id: self.context.span_id,
@@ -306,7 +358,7 @@ impl SpanRecord {
         let mut writer = SpanWriter::begin(out, &head, &self.limits);
         writer.encoded(&[&self.attributes, &self.events, &self.links], self.overridden, self.event_type);
         writer.count_dropped(self.dropped_attributes, self.dropped_events, self.dropped_links);
-        writer.finish(self.status, &self.description, routing);
+        Some(writer)
     }
 }
 

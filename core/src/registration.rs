@@ -5,7 +5,7 @@
 //! | REG1 | A session is registered (`POST /session/start`) when its first recorded span begins, once in a process. One that a caller sent is the caller's to register. |
 //! | REG2 | The body is `{"session": {…}}` with the id as HoneyHive knows it ([`honeyhive_session_id`]); what is not there is left out. |
 //! | REG3 | An enrichment (`PUT /events`) has the session's id as `event_id`. There is no field for inputs: they go to the metadata, as `inputs`. Outputs are always an object: another value becomes its `result`. |
-//! | REG4 | Requests go out one by one in the order in which they were asked for, so that a session is there before it is enriched. The queue is one of [`delivery`](crate::delivery): answers mean the same as for spans, and so do pauses and the time for retries. |
+//! | REG4 | Requests go out one by one in the order in which they were asked for, so that a session is there before it is enriched. The queue is one of [`delivery`](crate::delivery), bounded by bytes: answers mean the same as for spans, and so do pauses and the time for retries; what is dropped is counted, and told once. |
 //! | REG5 | Nothing waits for it: spans carry `honeyhive.session_auto_create`, so a request that fails loses no span, and it never changes the session's id. |
 //! | REG6 | What users put into a request is redacted and capped as it is on spans. |
 
@@ -15,7 +15,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::delivery::Config;
+use crate::delivery::{Config, Scope};
 use crate::flatten::{Options, capped, json_text};
 use crate::session::honeyhive_session_id;
 use crate::value::Value;
@@ -23,9 +23,8 @@ use crate::value::Value;
 /// The sessions that [`Registered`] remembers. One that is forgotten may be registered again, which changes nothing:
 /// HoneyHive takes it for the same.
 const REMEMBERED: usize = 4096;
-/// The requests that may wait, and their bytes.
-const QUEUE_REQUESTS: usize = 1024;
-const QUEUE_BYTES: usize = 4 * 1024 * 1024;
+/// The bytes of requests that may wait: some ten thousand sessions that begin with little.
+const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 
 /// What is asked of HoneyHive beside taking spans.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -52,16 +51,22 @@ impl Request {
             Self::Enrich => "/events",
         }
     }
+
+    /// The scope by which a queue knows it.
+    pub fn scope(self) -> Scope {
+        Scope::new(&[self as u8])
+    }
 }
 
-/// The bounds of a queue of such requests (REG4): each goes by itself and at once.
+/// The bounds of a queue of such requests (REG4): each goes by itself and at once. A flush answers for what is merged into
+/// sessions, not for their registration: every span says to which session it belongs, and that it is to be created.
 pub fn queue() -> Config {
     Config {
         queue_bytes: QUEUE_BYTES,
-        queue_spans: Some(QUEUE_REQUESTS),
         batch_spans: Some(1),
         delay_ns: 0,
         request_bytes: QUEUE_BYTES,
+        expendable: Some(Request::Start.scope()),
         ..Config::default()
     }
 }
@@ -272,6 +277,27 @@ mod tests {
         assert_eq!((registered.ids.len(), registered.order.len()), (REMEMBERED, REMEMBERED));
         assert!(registered.insert("a"), "the oldest is forgotten");
         assert!(!registered.insert(&format!("{}", REMEMBERED - 1)));
+    }
+
+    #[test]
+    fn a_burst_is_bounded_by_its_bytes_and_counted() {
+        use crate::delivery::{Delivery, Pushed, Reason, Scope};
+        let mut delivery = Delivery::new(queue(), b"");
+        let (scope, options) = (Scope::new(b"any"), Options::default());
+        let mut push = |number: u32, inputs: Option<Value<'_>>| {
+            let id = format!("{number:036}");
+            let start = Start { session_id: &id, source: Some("dev"), inputs, ..Start::default() };
+            delivery.push(&scope, || 0, |out| out.extend_from_slice(start.body(&options).as_bytes()))
+        };
+        for number in 0..10_000 {
+            assert!(matches!(push(number, None), Pushed::Queued { .. }), "{number}");
+        }
+        let large = |number| push(number, map(&[("text", "x".repeat(60_000).into())]));
+        let refused = (0..200).map(large).filter(|pushed| *pushed == Pushed::Dropped(Reason::QueueFull)).count();
+        assert!(refused > 50, "{refused}");
+        let stats = delivery.stats();
+        assert_eq!(stats.dropped.get(Reason::QueueFull), refused as u64);
+        assert_eq!(stats.queued, 10_200 - refused as u64);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! They are the same for all spans of one session and tracer, so they are encoded once and copied from then on.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::otlp::attribute::put_attribute;
@@ -81,6 +82,8 @@ pub struct RoutingValues<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Routing {
     entries: Vec<Entry>,
+    /// All of them, one behind the other.
+    encoded: Arc<[u8]>,
 }
 
 #[derive(Clone, Debug)]
@@ -110,7 +113,14 @@ impl Routing {
             put_attribute(&mut encoded, SPAN_ATTRIBUTES, key.as_str(), &(&value).into(), None, 1);
             Some(Entry { key, value, encoded })
         });
-        Self { entries: entries.collect() }
+        let entries: Vec<Entry> = entries.collect();
+        let encoded = entries.iter().flat_map(|entry| &entry.encoded).copied().collect();
+        Self { entries, encoded }
+    }
+
+    /// All of them, as fields of a `Span`.
+    pub fn encoded(&self) -> &Arc<[u8]> {
+        &self.encoded
     }
 
     /// The attributes, for those who read a span.
@@ -119,7 +129,11 @@ impl Routing {
     }
 
     /// Appends those whose bit is not in `overridden` as fields of a `Span`.
+    #[inline]
     pub(crate) fn write(&self, out: &mut Vec<u8>, overridden: u8) {
+        if overridden == 0 {
+            return out.extend_from_slice(&self.encoded);
+        }
         for entry in &self.entries {
             if overridden & entry.key.bit() == 0 {
                 out.extend_from_slice(&entry.encoded);

@@ -17,6 +17,9 @@ use crate::extract::Inbound;
 use crate::policy::{InboundMode, Policy};
 use crate::session::{self, InvalidSession, OwnMember};
 
+#[cfg(feature = "exchange")]
+mod blob;
+
 /// A tracer of this process. The number is the binding's and never leaves the process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TracerId(pub u64);

@@ -16,6 +16,7 @@
 //!   do; in maps, and for the event type, the writer does.
 //! * SPAN-times: a span that ends before it starts, by a clock that was set back, ends when it starts.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -365,6 +366,27 @@ impl<'o> SpanWriter<'o> {
             self.out.extend_from_slice(derived_attribute(self.event_type.result()));
         }
         self.finish_as_it_is(status, description);
+    }
+
+    /// Ends the entry of a span that goes on, to be recorded as one that begins ([`Delivery::start`]): as
+    /// [`finish`](Self::finish), but without the routing attributes, which it returns, if none was replaced.
+    ///
+    /// [`Delivery::start`]: crate::delivery::Delivery::start
+    pub fn finish_start<'r>(
+        self,
+        status: StatusCode,
+        description: &str,
+        routing: &'r Routing,
+    ) -> Option<&'r Arc<[u8]>> {
+        let common = (self.overridden == 0).then(|| routing.encoded());
+        if common.is_none() {
+            routing.write(self.out, self.overridden);
+        }
+        if !self.event_type.is_explicit() {
+            self.out.extend_from_slice(derived_attribute(self.event_type.result()));
+        }
+        self.finish_as_it_is(status, description);
+        common
     }
 
     /// Ends the entry of a span that another SDK made: as [`finish`](Self::finish), but neither routing attributes nor

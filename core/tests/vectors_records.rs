@@ -9,6 +9,7 @@ use tracebaton::limits::Limits;
 use tracebaton::otlp::reader::{Attributes, Repeated, SpanView, Text, ValueView};
 use tracebaton::record::{Recording, SpanRecord};
 use tracebaton::redact::Redaction;
+use tracebaton::registration::{Enrichment, Start};
 use tracebaton::routing::Routing;
 use tracebaton::sampler::{Sampler, flags_of_new_span};
 use tracebaton::span::StatusCode;
@@ -82,6 +83,45 @@ fn same(left: &Value<'_>, right: &Value<'_>) -> bool {
     match (left, right) {
         (Value::Double(left), Value::Double(right)) => left.to_bits() == right.to_bits(),
         _ => left == right,
+    }
+}
+
+#[test]
+fn registration_vectors() {
+    for case in cases("registration.json") {
+        let about = if case["start"].is_null() { &case["enrichment"] } else { &case["start"] };
+        let known = ["session_id", "session_name", "source", "project"];
+        let fields = ["inputs", "outputs", "metadata", "metrics", "feedback", "config", "user_properties"];
+        let is_known = |key: &String| known.contains(&key.as_str()) || fields.contains(&key.as_str());
+        assert!(about.as_object().unwrap().keys().all(is_known), "{case}");
+        let text = |name: &str| about[name].as_str();
+        let field = |name: &str| about.get(name).map(value);
+        let options = Options::default();
+        let body = if case["start"].is_null() {
+            let enrichment = Enrichment {
+                inputs: field("inputs"),
+                outputs: field("outputs"),
+                metadata: field("metadata"),
+                metrics: field("metrics"),
+                feedback: field("feedback"),
+                config: field("config"),
+                user_properties: field("user_properties"),
+            };
+            enrichment.body(text("session_id").unwrap(), &options)
+        } else {
+            let start = Start {
+                session_id: text("session_id").unwrap(),
+                session_name: text("session_name"),
+                source: text("source"),
+                project: text("project"),
+                inputs: field("inputs"),
+                metadata: field("metadata"),
+                user_properties: field("user_properties"),
+            };
+            Some(start.body(&options))
+        };
+        let found = body.map_or(Json::Null, |body| serde_json::from_str(&body).unwrap());
+        assert_eq!(found, case["expected"], "{}", case["name"]);
     }
 }
 

@@ -136,7 +136,7 @@ impl Destination {
     }
 
     /// The URL as it may be shown: scheme, host and port. User, password, path and query can hold secrets.
-    pub(crate) fn shown_url(&self) -> String {
+    pub fn shown_url(&self) -> String {
         let Ok(uri) = self.url.parse::<Uri>() else { return String::from("(invalid URL)") };
         let host = uri.host().unwrap_or_default();
         let scheme = uri.scheme_str().unwrap_or_default();

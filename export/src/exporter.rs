@@ -7,11 +7,13 @@ use std::time::Duration;
 use tracebaton::delivery::{Config, Pushed, Reason, Scope, Stats};
 use tracebaton::spool::Start;
 
+use crate::clock;
 use crate::destination::{Destination, Invalid};
 use crate::fork;
 use crate::queue::Queue;
 use crate::report::Reporter;
 use crate::spool::Spool;
+use crate::wait::Wait;
 use crate::worker;
 
 /// Buffers up to this size are kept for a thread's next span.
@@ -23,12 +25,12 @@ thread_local! {
 
 /// Encodes a span and passes it on, in the buffer of the thread.
 #[inline]
-fn with_buffer<R>(encode: impl FnOnce(&mut Vec<u8>), then: impl FnOnce(&[u8]) -> R) -> R {
+fn with_buffer<E, R>(encode: impl FnOnce(&mut Vec<u8>) -> E, then: impl FnOnce(&[u8], E) -> R) -> R {
     // A span that ends while another one is encoded on this thread, or in a thread's last moments, gets a new one.
     let mut span = SCRATCH.try_with(Cell::take).unwrap_or_default();
     span.clear();
-    encode(&mut span);
-    let result = then(&span);
+    let encoded = encode(&mut span);
+    let result = then(&span, encoded);
     if span.capacity() <= KEPT_BYTES {
         let _ = SCRATCH.try_with(|scratch| scratch.set(span));
     }
@@ -91,7 +93,8 @@ impl Exporter {
     }
 
     /// As [`new`](Self::new), with a spool: what this process does not deliver stays there for the next one, and what
-    /// others have left is delivered by this one, in the background. That starts the thread. Where there can be no spool,
+    /// others have left is delivered by this one, in the background, as often as it finds something. That starts the
+    /// thread. Where there can be no spool,
     /// the reporter is told so, and spans are kept in memory only.
     ///
     /// # Errors
@@ -114,7 +117,7 @@ impl Exporter {
             Arc::clone(&worker),
             reporter.clone(),
             spool.clone(),
-            true,
+            false,
         );
         let queue = Arc::new(queue);
         worker.add(&queue);
@@ -143,18 +146,26 @@ impl Exporter {
     #[inline]
     pub fn record_started(&self, scope: &Scope, started: Option<Started>, encode: impl FnOnce(&mut Vec<u8>)) -> Pushed {
         let queue = self.inner.queue();
-        with_buffer(encode, |span| match queue {
+        with_buffer(encode, |span, ()| match queue {
             Some(queue) => queue.push(scope, span, started.and_then(|started| started.of(queue))),
             None => Pushed::Dropped(Reason::Forked),
         })
     }
 
     /// Records in the spool that a span begins. `encode` appends what is known of it, as for [`record`](Self::record),
-    /// which has to be told of the outcome. If the process dies before that, the span is delivered as interrupted. `None`
-    /// where there is no spool, or no room in it.
-    pub fn start(&self, scope: &Scope, encode: impl FnOnce(&mut Vec<u8>)) -> Option<Started> {
+    /// which has to be told of the outcome, and may return fields that it left out because many spans have them in common
+    /// ([`SpanWriter::finish_start`](tracebaton::span::SpanWriter::finish_start)). If the process dies before that, the
+    /// span is delivered as interrupted. `None` where there is no spool, or no room in it.
+    #[inline]
+    pub fn start<'a>(
+        &self,
+        scope: &Scope,
+        encode: impl FnOnce(&mut Vec<u8>) -> Option<&'a Arc<[u8]>>,
+    ) -> Option<Started> {
         let queue = self.inner.queue().filter(|queue| self.records_starts() && queue.is_spooling())?;
-        with_buffer(encode, |span| Some(Started { generation: queue.generation, start: queue.start(scope, span)? }))
+        with_buffer(encode, |span, common| {
+            Some(Started { generation: queue.generation, start: queue.start(scope, span, common)? })
+        })
     }
 
     /// A span that was recorded by [`start`](Self::start) will not be recorded by anything else.
@@ -170,8 +181,9 @@ impl Exporter {
         self.inner.spool.as_ref().is_some_and(|spool| spool.bytes != 0 && spool.starts)
     }
 
-    /// Waits until what other processes have left in the directory of the spool has been delivered, or refused for good:
-    /// true if all of it was within this time, false if something had to stay. Asks every 50 ms whether to go on.
+    /// Looks for what other processes have left in the directory of the spool, and waits until it has been delivered, or
+    /// refused as bad data: true if all of it was within this time, false if something had to stay, such as what the
+    /// destination refused for another reason. Asks every 50 ms whether to go on.
     pub fn recover(&self, timeout: Duration, mut go_on: impl FnMut() -> bool) -> bool {
         self.inner.queue().is_some_and(|queue| queue.wait_recovered(timeout, &mut go_on))
     }
@@ -193,7 +205,7 @@ impl Exporter {
     /// The same, but asks every 50 ms whether to go on waiting: this is where a program looks for its Ctrl-C. No lock
     /// is held while it is asked.
     pub fn flush_while(&self, timeout: Duration, mut go_on: impl FnMut() -> bool) -> bool {
-        self.inner.queue().is_some_and(|queue| queue.flush(timeout, &mut go_on))
+        self.queue().is_some_and(|queue| Wait::Flush.begin(queue).end(clock::deadline(timeout), &mut go_on))
     }
 
     /// Takes no more spans, and sends what is queued like [`flush`](Self::flush). It does not use up its time if no
@@ -205,12 +217,17 @@ impl Exporter {
 
     /// The same, but asks every 50 ms whether to go on waiting; if not, what is left is dropped.
     pub fn shutdown_while(&self, timeout: Duration, mut go_on: impl FnMut() -> bool) -> bool {
-        self.inner.queue().is_some_and(|queue| queue.shutdown(timeout, &mut go_on))
+        self.queue().is_some_and(|queue| Wait::Shutdown.begin(queue).end(clock::deadline(timeout), &mut go_on))
     }
 
     /// What became of the spans of this process.
     pub fn stats(&self) -> Stats {
         self.inner.queue().map(|queue| queue.stats()).unwrap_or_default()
+    }
+
+    /// The queue of this process.
+    pub(crate) fn queue(&self) -> Option<&Arc<Queue>> {
+        self.inner.queue()
     }
 
     /// The thread of this process that delivers.
@@ -252,8 +269,7 @@ impl Inner {
         let worker = table.worker(&self.destination);
         worker.sessions.inherit(&last.worker.sessions);
         let (config, reporter, spool) = (self.config.clone(), self.reporter.clone(), self.spool.clone());
-        // What other processes have left is the parent's to deliver.
-        let queue = Queue::new(generation, config, &self.resource, Arc::clone(&worker), reporter, spool, false);
+        let queue = Queue::new(generation, config, &self.resource, Arc::clone(&worker), reporter, spool, true);
         let queue = Arc::new(queue);
         worker.add(&queue);
         // Nobody else sets it: a child has one thread at first.

@@ -13,20 +13,20 @@ use tracebaton::settings::Tls;
 use ureq::http::Uri;
 use ureq::http::uri::Scheme;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Error, Proxy, ProxyProtocol};
 
 use crate::answer;
 use crate::destination::{Destination, Encoding};
+use crate::proxy::Forward;
 use crate::registration;
 use crate::tls;
+use crate::transport;
 
 /// Bodies up to this size are sent as they are: compressing them costs more than it saves.
 const GZIP_ABOVE: usize = 1024;
 /// The largest body, uncompressed, that is sent (OTLP/HTTP, "Request size").
 const REQUEST_BYTES: usize = 64 * 1024 * 1024;
-/// The largest answer that is read (OTLP/HTTP, "Response size").
-const RESPONSE_BYTES: u64 = 4 * 1024 * 1024;
 /// Buffers up to this size are kept for the next request.
 const KEPT_BYTES: usize = 1024 * 1024;
 
@@ -35,13 +35,16 @@ pub(crate) struct Client {
     /// There from the first connection on, for which files may have to be read.
     agent: Option<Agent>,
     proxy: Option<Proxy>,
+    /// Whether that forwards requests, in place of a tunnel.
+    forward: Option<Forward>,
     body: Vec<u8>,
     compressed: Vec<u8>,
 }
 
 impl Client {
-    pub(crate) fn new(proxy: Option<Proxy>) -> Self {
-        Self { agent: None, proxy, body: Vec::new(), compressed: Vec::new() }
+    pub(crate) fn new(destination: &Destination, proxy: Option<Proxy>) -> Self {
+        let forward = proxy.as_ref().and_then(|proxy| Forward::of(destination, proxy));
+        Self { agent: None, proxy, forward, body: Vec::new(), compressed: Vec::new() }
     }
 
     /// What requests are made with, or what keeps them from being made.
@@ -55,7 +58,7 @@ impl Client {
             config = config.tls_config(tls::config(&destination.tls)?);
         }
         let config = config
-            .proxy(self.proxy.clone())
+            .proxy(self.proxy.clone().filter(|_| self.forward.is_none()))
             .timeout_global(Some(destination.timeout))
             .http_status_as_error(false)
             .max_redirects(0)
@@ -64,7 +67,8 @@ impl Client {
             .max_idle_connections_per_host(1)
             .user_agent(destination.user_agent.as_str())
             .build();
-        let agent = Agent::with_parts(config, DefaultConnector::new(), Lookup);
+        let origin = self.forward.as_ref().map(|forward| &*forward.origin);
+        let agent = Agent::with_parts(config, transport::connector(origin), Lookup);
         Ok(self.agent.insert(agent).clone())
     }
 
@@ -87,11 +91,30 @@ impl Client {
             (Encoding::Sessions, Some(run)) => registration::target(&destination.url, run.scope()),
             _ => ("POST", Cow::Borrowed(destination.url.as_str())),
         };
-        let mut request = if method == "PUT" { agent.put(&*url) } else { agent.post(&*url) };
+        let proxied = self.forward.as_ref().and_then(|forward| forward.url(&url));
+        let mut request = match (proxied, method) {
+            (Some(uri), "PUT") => agent.put(uri),
+            (Some(uri), _) => agent.post(uri),
+            (None, "PUT") => agent.put(&*url),
+            (None, _) => agent.post(&*url),
+        };
+        let has = |name: &str| destination.headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+        if let Some(forward) = &self.forward {
+            if !has("host") {
+                request = request.header("host", &forward.host);
+            }
+            if let Some(authorization) = &forward.authorization {
+                request = request.header("proxy-authorization", authorization);
+            }
+        }
         for (name, value) in &destination.headers {
             request = request.header(name.as_str(), value.as_str());
         }
         request = request.header("content-type", destination.encoding.content_type());
+        if !has("accept-encoding") {
+            // To say nothing is to say that any coding will do (RFC 9110 §12.5.3).
+            request = request.header("accept-encoding", "gzip");
+        }
         if compressed {
             request = request.header("content-encoding", "gzip");
         }
@@ -99,11 +122,11 @@ impl Client {
             Ok(response) => {
                 let (parts, body) = response.into_parts();
                 let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-                // The status has decided; a body that cannot be read, or is too large, has nothing to add. Reading it
-                // to its end is what lets the connection be used again.
-                let body = body.into_with_config().limit(RESPONSE_BYTES).read_to_vec().unwrap_or_default();
-                let content_type = header("content-type").unwrap_or_default();
-                answer::of_response(parts.status.as_u16(), content_type, header("retry-after"), &body)
+                // Whatever the status, reading the body to its end is what lets the connection be used again.
+                let body = body.into_with_config().limit(answer::MOST_BYTES).read_to_vec();
+                let body = answer::content(body, header("content-encoding"));
+                let (status, encoding) = (parts.status.as_u16(), destination.encoding);
+                answer::of_response(status, header("content-type"), encoding, header("retry-after"), body)
             }
             Err(error) => answer::of_error(&error),
         };
@@ -118,38 +141,6 @@ impl Client {
         }
         answer
     }
-}
-
-/// The proxy for a destination: `HTTPS_PROXY` or `HTTP_PROXY`, by the scheme of the destination, else `ALL_PROXY`, in
-/// upper or lower case, except for the hosts of `NO_PROXY`. This machine is always reached directly: a proxy elsewhere
-/// has another idea of `localhost`. `variable` reads the environment.
-pub(crate) fn proxy(destination: &Destination, variable: impl Fn(&str) -> Option<String>) -> Option<Proxy> {
-    let uri: Uri = destination.url.parse().ok()?;
-    let host = uri.host()?.trim_matches(['[', ']']);
-    if host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()) {
-        return None;
-    }
-    // In a CGI program `HTTP_PROXY` is a header of the request ("httpoxy").
-    let cgi = variable("REQUEST_METHOD").is_some();
-    let variable = |name: &str| {
-        let upper = (!cgi || name != "http_proxy").then(|| name.to_ascii_uppercase());
-        let value = variable(name).or_else(|| variable(&upper?));
-        value.filter(|value| !value.is_empty())
-    };
-    let scheme = if uri.scheme() == Some(&Scheme::HTTPS) { "https_proxy" } else { "http_proxy" };
-    let proxy = Proxy::new(&variable(scheme).or_else(|| variable("all_proxy"))?).ok()?;
-    let mut builder = Proxy::builder(proxy.protocol()).host(proxy.host()).port(proxy.port());
-    if let Some(username) = proxy.username() {
-        builder = builder.username(username);
-    }
-    if let Some(password) = proxy.password() {
-        builder = builder.password(password);
-    }
-    let no_proxy = variable("no_proxy").unwrap_or_default();
-    for host in no_proxy.split(',').map(str::trim).filter(|host| !host.is_empty()) {
-        builder = builder.no_proxy(host);
-    }
-    builder.build().ok()
 }
 
 /// Appends the request's body; false if a span is not what OTLP calls one.
@@ -207,49 +198,5 @@ impl Resolver for Lookup {
             addresses.push(address);
         }
         if addresses.is_empty() { Err(Error::HostNotFound) } else { Ok(addresses) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn found(url: &str, environment: &[(&str, &str)]) -> Option<String> {
-        let destination = Destination {
-            url: url.into(),
-            headers: Vec::new(),
-            encoding: Encoding::Protobuf,
-            gzip: false,
-            timeout: Duration::from_secs(1),
-            user_agent: String::new(),
-            tls: Tls::default(),
-        };
-        let variable =
-            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        let proxy = proxy(&destination, variable)?;
-        (!proxy.is_no_proxy(&url.parse().unwrap())).then(|| format!("{}:{}", proxy.host(), proxy.port()))
-    }
-
-    #[test]
-    fn proxies_by_scheme_and_never_for_this_machine() {
-        let both = [("HTTP_PROXY", "http://plain:1"), ("HTTPS_PROXY", "http://user:pass@tls:2")];
-        assert_eq!(found("http://a.example/", &both).as_deref(), Some("plain:1"));
-        assert_eq!(found("https://a.example/", &both).as_deref(), Some("tls:2"));
-        assert_eq!(found("https://a.example/", &both[..1]), None);
-        assert_eq!(
-            found("https://a.example/", &[("https_proxy", ""), ("all_proxy", "all:3")]).as_deref(),
-            Some("all:3")
-        );
-        for local in ["http://localhost:4318", "http://127.0.0.1:4318", "https://[::1]:4318", "http://LOCALHOST"] {
-            assert_eq!(found(local, &both), None, "{local}");
-        }
-        let except = [("http_proxy", "http://plain:1"), ("no_proxy", "b.example, .c.example")];
-        assert_eq!(found("http://b.example/", &except), None);
-        assert_eq!(found("http://x.c.example/", &except), None);
-        assert_eq!(found("http://a.example/", &except).as_deref(), Some("plain:1"));
-        assert_eq!(found("http://a.example/", &[("HTTP_PROXY", "http://evil:1"), ("REQUEST_METHOD", "GET")]), None);
-        assert_eq!(found("http://a.example/", &[]), None);
-        assert_eq!(found("http://a.example/", &[("http_proxy", "://")]), None);
     }
 }

@@ -8,21 +8,29 @@
 
 mod answer;
 mod clock;
+mod console;
 mod destination;
 mod exporter;
 pub mod fork;
 mod http;
+mod proxy;
 mod queue;
 mod registration;
 mod report;
+mod sink;
 pub mod spool;
 mod tls;
+mod transport;
+mod wait;
 mod worker;
 
+pub use console::Console;
 pub use destination::{Destination, Encoding, Invalid};
 pub use exporter::{Exporter, Started};
 pub use registration::{Api, Sessions};
-pub use report::Reporter;
+pub use report::{News, Reporter};
+pub use sink::{Common, Sink};
 pub use tracebaton::delivery::{Config, Drops, Pushed, Reason, Scope, Stats};
 pub use tracebaton::otlp::json::Enums;
 pub use tracebaton::settings::Tls;
+pub use wait::Wait;

@@ -11,12 +11,15 @@ use tracebaton::spool::Start;
 use crate::clock;
 use crate::destination::Encoding;
 use crate::http::Client;
-use crate::report::{Reporter, Trouble, Troubles};
+use crate::report::{self, Reporter, Trouble, Troubles};
 use crate::spool::{self, Recoveries, Spool};
 use crate::worker::Worker;
 
 /// How often someone who waits is asked whether to go on.
 const ASK_EVERY: Duration = Duration::from_millis(50);
+/// How long after a fork the spools of other children are looked for, in ns: the new one may take the place of one that
+/// has died.
+const AFTER_FORK_NS: u64 = 1_000_000_000;
 
 /// A lock that a panic elsewhere cannot make unusable: what it guards is counters and buffers, valid at every step.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -56,7 +59,9 @@ struct State {
     /// What makes the spool ready, for the worker.
     warm: Option<spool::Warm>,
     /// What the worker has to report, too.
-    report: Option<String>,
+    reports: Vec<String>,
+    /// A span was too large for the spool, which has been reported.
+    told_large: bool,
     /// What came of a batch is being reported. Who waits for it waits for that, too: a program that ends then would end
     /// before anybody is told.
     reporting: bool,
@@ -74,6 +79,30 @@ pub(crate) enum Step {
     Finished,
 }
 
+impl State {
+    /// Leaves it to the worker to report that the spool has had no room for something; whether that is news.
+    fn report_spool(&mut self, worker: &Worker) -> bool {
+        let Some(spool) = self.delivery.spool() else { return false };
+        let (is_full, is_exceeded, bytes) = (spool.was_full(), spool.was_exceeded(), spool.segment_bytes());
+        let before = self.reports.len();
+        let url = || worker.destination().shown_url();
+        if is_full && self.troubles.begin(Trouble::SpoolFull) {
+            self.reports.push(format!(
+                "the spool for {} is full: new spans are kept in memory only, while that has room",
+                url()
+            ));
+        }
+        if is_exceeded && !std::mem::replace(&mut self.told_large, true) {
+            self.reports.push(format!(
+                "a span is too large for the spool for {}, which takes up to about {bytes} bytes: such spans are kept in \
+                 memory only",
+                url()
+            ));
+        }
+        self.reports.len() != before
+    }
+}
+
 impl Queue {
     pub(crate) fn new(
         generation: u32,
@@ -82,11 +111,22 @@ impl Queue {
         worker: Arc<Worker>,
         reporter: Option<Reporter>,
         spool: Option<Spool>,
-        recovers: bool,
+        is_child: bool,
     ) -> Self {
-        let delivery = Delivery::new(config, resource);
-        let troubles = Troubles::default();
-        let state = State { delivery, troubles, report_full: false, warm: None, report: None, reporting: false };
+        let mut delivery = Delivery::new(config, resource);
+        if is_child {
+            // Many do not live long: they leave it to the parent, which looks for them after the fork.
+            delivery.nothing_to_recover(clock::now_ns());
+        }
+        let state = State {
+            delivery,
+            troubles: Troubles::default(),
+            report_full: false,
+            warm: None,
+            reports: Vec::new(),
+            told_large: false,
+            reporting: false,
+        };
         Self {
             generation,
             next: OnceLock::new(),
@@ -94,7 +134,7 @@ impl Queue {
             state: Mutex::new(state),
             settled: Condvar::new(),
             reporter,
-            recoveries: Mutex::new(Recoveries::new(spool.clone().filter(|_| recovers))),
+            recoveries: Mutex::new(Recoveries::new(spool.clone(), !is_child)),
             spool: spool.filter(|spool| spool.bytes != 0),
             resource: resource.to_vec(),
             file: OnceLock::new(),
@@ -122,7 +162,10 @@ impl Queue {
             Err(why) => {
                 let url = self.worker.destination().shown_url();
                 let message = format!("there is no spool for {url} ({why}): spans are kept in memory only");
-                lock(&self.state).report = Some(message);
+                let mut state = lock(&self.state);
+                state.reports.push(message);
+                state.delivery.lack_spool();
+                drop(state);
                 self.worker.wake();
                 None
             }
@@ -135,9 +178,16 @@ impl Queue {
     }
 
     /// Records that a span begins, if there is a spool.
-    pub(crate) fn start(&self, scope: &Scope, span: &[u8]) -> Option<Start> {
+    pub(crate) fn start(&self, scope: &Scope, span: &[u8], common: Option<&Arc<[u8]>>) -> Option<Start> {
         self.make_spool();
-        lock(&self.state).delivery.start(scope, span)
+        let mut state = lock(&self.state);
+        let start = state.delivery.start(scope, span, common);
+        let wake = start.is_none() && state.report_spool(&self.worker);
+        drop(state);
+        if wake {
+            self.worker.wake();
+        }
+        start
     }
 
     /// A span that began will not end.
@@ -161,6 +211,7 @@ impl Queue {
                 state.report_full = true;
                 true
             }
+            Pushed::Dropped(Reason::QueueFull) => state.report_spool(&self.worker),
             Pushed::Dropped(_) | Pushed::Spooled(_) | Pushed::Nothing => false,
         };
         drop(state);
@@ -186,23 +237,45 @@ impl Queue {
         lock(&self.state).delivery.is_finished()
     }
 
-    /// Whether everything queued by now was delivered within this time; ends early if `go_on` says so.
-    pub(crate) fn flush(&self, timeout: Duration, go_on: &mut dyn FnMut() -> bool) -> bool {
-        let deadline = clock::deadline(timeout);
-        let ticket = lock(&self.state).delivery.flush();
+    /// Asks for everything that is queued by now to be sent; [`end_flush`](Self::end_flush) waits for it.
+    pub(crate) fn begin_flush(&self) -> Ticket {
+        self.begin(Delivery::flush)
+    }
+
+    /// The same, and takes no more spans; [`end_shutdown`](Self::end_shutdown) waits for it.
+    pub(crate) fn begin_shutdown(&self) -> Ticket {
+        self.begin(Delivery::shutdown)
+    }
+
+    fn begin(&self, begin: impl FnOnce(&mut Delivery) -> Ticket) -> Ticket {
+        let mut state = lock(&self.state);
+        let ticket = begin(&mut state.delivery);
+        let is_over = state.delivery.flushed(&ticket).is_some();
+        drop(state);
+        if !is_over {
+            self.worker.wake();
+        }
+        ticket
+    }
+
+    /// Whether everything queued before the flush was delivered by the deadline; ends early if `go_on` says so.
+    pub(crate) fn end_flush(&self, ticket: Ticket, deadline: Instant, go_on: &mut dyn FnMut() -> bool) -> bool {
         self.wait_for(&ticket, deadline, go_on).delivery.flush_end(ticket)
     }
 
-    /// Like a flush, but takes no more spans, ends early if there is no connection, and drops what is left but for a
-    /// request under way.
-    pub(crate) fn shutdown(self: &Arc<Self>, timeout: Duration, go_on: &mut dyn FnMut() -> bool) -> bool {
-        let deadline = clock::deadline(timeout);
-        let ticket = lock(&self.state).delivery.shutdown();
+    /// Like the end of a flush, but ends early if there is no connection, and drops what is left but for a request under
+    /// way.
+    pub(crate) fn end_shutdown(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        deadline: Instant,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> bool {
         let mut state = self.wait_for(&ticket, deadline, go_on);
         let spooled = state.delivery.stats().spooled;
         let (delivered, dropped) = state.delivery.shutdown_end(ticket);
         let spooled = state.delivery.stats().spooled - spooled;
-        let recovered = state.delivery.take_recovered();
+        let recovered = state.delivery.take_recovered(clock::now_ns());
         // A request that is under way may still get its answer, if the process goes on.
         let on_its_way = state.delivery.stats().queued;
         let message = (dropped + spooled + on_its_way != 0 && state.troubles.begin(Trouble::Shutdown)).then(|| {
@@ -218,7 +291,9 @@ impl Queue {
         });
         drop(state);
         self.recovered(recovered);
-        self.report(message);
+        if let (Some(reporter), Some(message)) = (&self.reporter, message) {
+            report::tell_by(deadline, reporter, message);
+        }
         self.release();
         self.worker.retire(self);
         delivered
@@ -250,10 +325,13 @@ impl Queue {
         if lock(&self.state).delivery.requeue() != 0 {
             return;
         }
+        let now_ns = clock::now_ns();
         let mut recoveries = lock(&self.recoveries);
-        if recoveries.is_over() || !lock(&self.state).delivery.wants_recovered() {
+        let at_ns = lock(&self.state).delivery.recovery_at();
+        if !recoveries.is_possible() || at_ns.is_none_or(|at_ns| now_ns < at_ns) {
             return;
         }
+        recoveries.begin_pass();
         let mut messages = Vec::new();
         let batch = recoveries.next_batch(&mut |message| messages.push(message));
         drop(recoveries);
@@ -261,6 +339,7 @@ impl Queue {
         match batch {
             Some(batch) => lock(&self.state).delivery.push_recovered(batch),
             None => {
+                lock(&self.state).delivery.nothing_to_recover(now_ns);
                 lock(&self.recoveries).finish();
                 self.settled.notify_all();
             }
@@ -274,16 +353,30 @@ impl Queue {
         }
     }
 
-    /// Whether there is something to recover, or may be.
-    pub(crate) fn is_recovering(&self) -> bool {
-        !lock(&self.recoveries).is_over()
+    /// Whether the worker has to look for what other processes leave.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
+    pub(crate) fn looks_for_spools(&self) -> bool {
+        lock(&self.recoveries).is_possible()
     }
 
-    /// Waits until everything that other processes have left is delivered, or cannot be for now. Whether it was.
+    /// The process was forked; this is the parent.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
+    pub(crate) fn forked(&self) {
+        lock(&self.state).delivery.recover_by(clock::now_ns().saturating_add(AFTER_FORK_NS));
+    }
+
+    /// Looks for what other processes have left, and waits until all of it is delivered, or cannot be for now. Whether it
+    /// was.
     pub(crate) fn wait_recovered(&self, timeout: Duration, go_on: &mut dyn FnMut() -> bool) -> bool {
         let deadline = clock::deadline(timeout);
+        let mut recoveries = lock(&self.recoveries);
+        if !recoveries.is_on() {
+            recoveries.begin_pass();
+            lock(&self.state).delivery.recover_now();
+        }
+        drop(recoveries);
         self.worker.wake();
-        while self.is_recovering() {
+        while lock(&self.recoveries).is_on() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || !go_on() {
                 return false;
@@ -299,9 +392,6 @@ impl Queue {
     }
 
     fn wait_for(&self, ticket: &Ticket, deadline: Instant, go_on: &mut dyn FnMut() -> bool) -> MutexGuard<'_, State> {
-        if lock(&self.state).delivery.flushed(ticket).is_none() {
-            self.worker.wake();
-        }
         loop {
             let state = lock(&self.state);
             let left = deadline.saturating_duration_since(Instant::now());
@@ -325,22 +415,21 @@ impl Queue {
         self.recover();
         let mut state = lock(&self.state);
         let full = std::mem::take(&mut state.report_full);
-        let mut report = state.report.take();
         if let Some(warm) = state.warm.take() {
             drop(state);
             warm.run();
             state = lock(&self.state);
         }
         let is_spooled = state.delivery.spool().is_some();
-        if is_spooled && state.delivery.stats().unspooled != 0 && state.troubles.begin(Trouble::SpoolFull) {
-            let url = self.worker.destination().shown_url();
-            report = Some(format!("the spool for {url} is full: new spans are kept in memory only"));
-        }
+        let _ = state.report_spool(&self.worker);
+        let reports = std::mem::take(&mut state.reports);
         let next = state.delivery.poll(clock::now_ns());
         let finished = state.delivery.is_finished();
+        let recovery_at = state.delivery.recovery_at();
         drop(state);
         let (url, encoding) = (|| self.worker.destination().shown_url(), self.worker.destination().encoding);
-        self.report(report);
+        self.report(self.worker.take_warning());
+        reports.into_iter().for_each(|message| self.report(Some(message)));
         self.report(full.then(|| {
             let how = if is_spooled { "kept in the spool, while that has room" } else { "dropped" };
             format!("the queue for {} is full: new {} are {how}", url(), encoding.what())
@@ -354,19 +443,24 @@ impl Queue {
                 let mut state = lock(&self.state);
                 let message = state.troubles.begin(Trouble::GaveUp).then(|| gave_up(&url(), encoding, spans, spooled));
                 state.reporting = message.is_some();
-                let recovered = state.delivery.take_recovered();
+                let recovered = state.delivery.take_recovered(clock::now_ns());
                 drop(state);
                 self.recovered(recovered);
                 self.report_and_settle(message);
                 Step::Again
             }
-            Next::Wait(at) => Step::Wait(at),
+            Next::Wait(at) => Step::Wait(self.recovery_at(recovery_at).map_or(at, |recovery_at| recovery_at.min(at))),
             Next::Idle if finished => {
                 self.release();
                 Step::Finished
             }
-            Next::Idle => Step::Idle,
+            Next::Idle => self.recovery_at(recovery_at).map_or(Step::Idle, Step::Wait),
         }
+    }
+
+    /// When there may be something to recover, if there is a directory to look at.
+    fn recovery_at(&self, at_ns: Option<u64>) -> Option<u64> {
+        at_ns.filter(|_| lock(&self.recoveries).is_possible())
     }
 
     fn send(&self, client: &mut Client, batch: Batch) {
@@ -384,7 +478,7 @@ impl Queue {
         let message = message(&mut state.troubles, &url, destination.encoding, &answer, outcome);
         state.reporting = message.is_some();
         // At once: a process that ends now has it noted.
-        let recovered = state.delivery.take_recovered();
+        let recovered = state.delivery.take_recovered(clock::now_ns());
         drop(state);
         self.recovered(recovered);
         self.report_and_settle(message);

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use tracebaton::delivery::{Pushed, Scope};
+use tracebaton::delivery::{Pushed, Scope, Stats};
 use tracebaton::flatten::Options;
 use tracebaton::registration::{self, Enrichment, Registered, Request, Start};
 use tracebaton::settings::Tls;
@@ -86,28 +86,29 @@ impl Sessions {
     }
 
     fn push(&self, request: Request, body: &str) -> Pushed {
-        self.exporter.record(&scope(request), |out| out.extend_from_slice(body.as_bytes()))
+        self.exporter.record(&request.scope(), |out| out.extend_from_slice(body.as_bytes()))
     }
 
-    /// Sends what waits, and waits for that for a second at most; asks every 50 ms whether to go on.
-    pub fn flush_while(&self, timeout: Duration, go_on: impl FnMut() -> bool) {
-        let _ = self.exporter.flush_while(timeout.min(PATIENCE), go_on);
+    /// What became of the requests of this process: what [`Stats`] says of spans is said of requests.
+    pub fn stats(&self) -> Stats {
+        self.exporter.stats()
+    }
+
+    /// Sends what waits, and waits for that for a second at most; asks every 50 ms whether to go on. Whether all that
+    /// is merged into sessions was accepted, and nothing of it was dropped since the flush before.
+    pub fn flush_while(&self, timeout: Duration, go_on: impl FnMut() -> bool) -> bool {
+        self.exporter.flush_while(timeout.min(PATIENCE), go_on)
     }
 
     /// The same, and takes no more requests.
-    pub fn shutdown_while(&self, timeout: Duration, go_on: impl FnMut() -> bool) {
-        let _ = self.exporter.shutdown_while(timeout.min(PATIENCE), go_on);
+    pub fn shutdown_while(&self, timeout: Duration, go_on: impl FnMut() -> bool) -> bool {
+        self.exporter.shutdown_while(timeout.min(PATIENCE), go_on)
     }
-}
-
-/// What a queue keeps beside the body: which request it is.
-fn scope(request: Request) -> Scope {
-    Scope::new(&[request as u8])
 }
 
 /// The method and the URL of a request.
 pub(crate) fn target<'a>(base_url: &str, scope: &Scope) -> (&'static str, Cow<'a, str>) {
-    let is_start = scope.as_bytes() == [Request::Start as u8];
+    let is_start = *scope == Request::Start.scope();
     let request = if is_start { Request::Start } else { Request::Enrich };
     (request.method(), Cow::Owned(format!("{}{}", base_url.trim_end_matches('/'), request.path())))
 }

@@ -12,7 +12,8 @@ use crate::clock;
 use crate::destination::Destination;
 use crate::exporter::Inner;
 use crate::fork;
-use crate::http::{self, Client};
+use crate::http::Client;
+use crate::proxy;
 use crate::queue::{Queue, Step, lock, wait};
 use crate::registration::Known;
 
@@ -27,8 +28,8 @@ pub(crate) struct Table {
 struct Registry {
     generation: u32,
     table: Mutex<Table>,
-    /// Names of files of spools that this process has open.
-    spools: Mutex<BTreeSet<String>>,
+    /// The files of spools that this process has locked.
+    spools: Mutex<BTreeSet<i32>>,
     next: OnceLock<Box<Registry>>,
 }
 
@@ -56,9 +57,9 @@ pub(crate) fn table() -> MutexGuard<'static, Table> {
     lock(&Registry::current().table)
 }
 
-/// The names of the files of spools that this process has open.
+/// The files of spools that this process has locked, by their descriptors.
 #[cfg_attr(not(unix), allow(dead_code, reason = "there are no spools"))]
-pub(crate) fn spools() -> MutexGuard<'static, BTreeSet<String>> {
+pub(crate) fn spools() -> MutexGuard<'static, BTreeSet<i32>> {
     lock(&Registry::current().spools)
 }
 
@@ -68,6 +69,11 @@ pub(crate) fn spools() -> MutexGuard<'static, BTreeSet<String>> {
 pub(crate) fn renew(generation: u32, seen: Vec<Weak<Inner>>) {
     let old = Registry::current();
     let exporters = old.table.try_lock().map_or(seen, |table| table.exporters.clone());
+    // Where another thread was at it in that moment, they stay locked until this process ends, too.
+    #[cfg(unix)]
+    if let Ok(mut files) = old.spools.try_lock() {
+        crate::spool::forget_inherited(std::mem::take(&mut *files));
+    }
     // Nobody else sets it: a child has one thread at first.
     let new = old.next.get_or_init(|| Box::new(Registry::new(generation)));
     let mut table = lock(&new.table);
@@ -83,12 +89,17 @@ impl Table {
         self.workers.retain(|worker| worker.strong_count() != 0);
         let found = self.workers.iter().filter_map(Weak::upgrade).find(|worker| worker.destination == *destination);
         found.unwrap_or_else(|| {
+            // Read here and not by the thread: reading the environment takes a lock of the standard library, which must
+            // not be held when another thread forks.
+            let (proxy, warning) = match proxy::of(destination, |name| std::env::var(name).ok()) {
+                Ok(proxy) => (proxy, None),
+                Err(warning) => (None, Some(warning)),
+            };
             let worker = Arc::new_cyclic(|this| Worker {
                 this: Weak::clone(this),
                 destination: destination.clone(),
-                // Read here and not by the thread: reading the environment takes a lock of the standard library, which
-                // must not be held when another thread forks.
-                proxy: http::proxy(destination, |name| std::env::var(name).ok()),
+                proxy,
+                warning: Mutex::new(warning),
                 sessions: Known::default(),
                 state: Mutex::default(),
                 wake: Condvar::new(),
@@ -99,7 +110,6 @@ impl Table {
         })
     }
 
-    #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork"))]
     pub(crate) fn workers(&self) -> Vec<Arc<Worker>> {
         self.workers.iter().filter_map(Weak::upgrade).collect()
     }
@@ -120,6 +130,8 @@ pub(crate) struct Worker {
     this: Weak<Worker>,
     destination: Destination,
     proxy: Option<Proxy>,
+    /// What the first queue has to report.
+    warning: Mutex<Option<String>>,
     /// The sessions that were registered there.
     pub(crate) sessions: Known,
     state: Mutex<State>,
@@ -132,6 +144,8 @@ pub(crate) struct Worker {
 #[derive(Default)]
 struct State {
     queues: Vec<Arc<Queue>>,
+    /// Those of them that nobody holds any more.
+    retired: Vec<Weak<Queue>>,
     /// The thread, also for a while after its end.
     thread: Option<JoinHandle<()>>,
     running: bool,
@@ -144,6 +158,11 @@ struct State {
 impl Worker {
     pub(crate) fn destination(&self) -> &Destination {
         &self.destination
+    }
+
+    /// What is wrong with the environment, once.
+    pub(crate) fn take_warning(&self) -> Option<String> {
+        lock(&self.warning).take()
     }
 
     pub(crate) fn add(&self, queue: &Arc<Queue>) {
@@ -169,8 +188,18 @@ impl Worker {
             // Without queues the thread has to end.
             self.wake.notify_one();
         } else {
+            let mut state = lock(&self.state);
+            state.retired.retain(|queue| queue.strong_count() != 0);
+            state.retired.push(Arc::downgrade(queue));
+            drop(state);
             self.wake();
         }
+    }
+
+    /// The queues that were let go of and are still to be dealt with.
+    pub(crate) fn retired(&self) -> Vec<Arc<Queue>> {
+        let state = lock(&self.state);
+        state.retired.iter().filter_map(Weak::upgrade).collect()
     }
 
     fn remove(&self, queue: &Arc<Queue>) {
@@ -194,7 +223,7 @@ impl Worker {
     }
 
     fn run(&self) {
-        let mut client = Client::new(self.proxy.clone());
+        let mut client = Client::new(&self.destination, self.proxy.clone());
         let mut queues = Vec::new();
         loop {
             let mut state = lock(&self.state);
@@ -209,7 +238,7 @@ impl Worker {
                     self.ended.notify_all();
                     return;
                 }
-                client = Client::new(self.proxy.clone());
+                client = Client::new(&self.destination, self.proxy.clone());
             }
             state.woken = false;
             queues.extend(state.queues.iter().map(Arc::clone));
@@ -278,7 +307,8 @@ impl Worker {
         state.parked = false;
         let queues = state.queues.clone();
         drop(state);
-        if queues.iter().any(|queue| !queue.is_empty() || queue.is_finished() || queue.is_recovering()) {
+        queues.iter().for_each(|queue| queue.forked());
+        if queues.iter().any(|queue| !queue.is_empty() || queue.is_finished() || queue.looks_for_spools()) {
             self.wake();
         }
     }

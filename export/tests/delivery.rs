@@ -4,11 +4,12 @@
 mod common;
 
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::*;
-use tracebaton_export::{Config, Destination, Encoding, Enums, Exporter, Invalid, Pushed, Reason};
+use tracebaton_export::{Config, Destination, Encoding, Enums, Exporter, Invalid, Pushed, Reason, Reporter, Wait};
 
 fn with(destination: Destination, config: Config) -> Exporter {
     Exporter::new(destination, config, RESOURCE, None).unwrap()
@@ -365,4 +366,39 @@ fn impossible_destinations_are_errors_without_values() {
         assert_eq!(error, Invalid { argument, why });
         assert_eq!(error.to_string(), format!("{argument}: {why}"));
     }
+}
+
+#[test]
+fn a_slow_reporter_does_not_prolong_a_shutdown() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let ((gate, at_gate), (says, said)) = (channel::<()>(), channel());
+    let at_gate = Mutex::new(at_gate);
+    let reporter: Reporter = Arc::new(move |message| {
+        let passed = at_gate.lock().unwrap().recv_timeout(PATIENCE).is_ok();
+        says.send((message.to_owned(), passed)).unwrap();
+    });
+    let exporter = Exporter::new(destination(url.clone()), config(), RESOURCE, Some(reporter)).unwrap();
+    record(&exporter, "span");
+    assert!(!exporter.shutdown(Duration::ZERO));
+    gate.send(()).unwrap();
+    let (message, passed) = said.recv_timeout(PATIENCE).unwrap();
+    assert!(passed, "the shutdown has waited for it");
+    assert!(message.starts_with(&format!("the time for the shutdown is over for {url}: 1 span ")), "{message}");
+}
+
+#[test]
+fn one_that_is_silent_keeps_no_other_waiting() {
+    let (silent, server) = (TcpListener::bind("127.0.0.1:0").unwrap(), Server::start());
+    // Nothing is sent before somebody asks for it.
+    let config = Config { delay_ns: 3_600_000_000_000, ..config() };
+    let first = with(destination(format!("http://{}", silent.local_addr().unwrap())), config.clone());
+    let second = with(destination(server.url()), config);
+    for exporter in [&first, &second] {
+        record(exporter, "span");
+    }
+    assert!(!Wait::Flush.for_all(&[&first, &second], &[], PATIENCE, || server.seen() == 0));
+    assert_eq!(server.seen(), 1);
+    assert!(second.flush(PATIENCE));
+    assert!(!first.shutdown(Duration::ZERO));
 }

@@ -8,8 +8,9 @@ mod support;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::{PATIENCE, RESOURCE, config, destination};
-use support::{Fault, Receiver, answer, record};
-use tracebaton_export::{Destination, Exporter, Reason, Stats};
+use support::certificates::{Authority, file};
+use support::{Fault, Receiver, answer, record, record_named};
+use tracebaton_export::{Destination, Exporter, Reason, Stats, Tls};
 
 /// Too short for a receiver that is silent or slow here, and long enough for one that is not.
 const SHORT: Duration = Duration::from_millis(1500);
@@ -174,10 +175,11 @@ fn answers_that_break_off_in_their_head_are_lost() {
 
 #[test]
 fn answers_that_break_off_in_their_body_have_been_given() {
+    const WARNING: Option<&str> = Some("the answer broke off");
     let whole = answer(200, &["content-type: application/json"], br#"{"partialSuccess":{"rejectedSpans":1}}"#);
-    sent([Fault::says(&whole[..whole.len() - 1])]).is_delivery(1, 0, None);
+    sent([Fault::says(&whole[..whole.len() - 1])]).is_delivery(1, 0, WARNING);
     let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{}";
-    sent([Fault::says(&chunked[..])]).is_delivery(1, 0, None);
+    sent([Fault::says(&chunked[..])]).is_delivery(1, 0, WARNING);
 }
 
 #[test]
@@ -188,10 +190,14 @@ fn a_head_byte_by_byte_ends_in_time() {
 }
 
 #[test]
-fn a_body_byte_by_byte_ends_in_time_and_changes_nothing() {
+fn a_body_byte_by_byte_ends_in_time_and_leaves_the_spans_accepted() {
     // The whole of it would take a quarter of an hour.
     let whole = answer(200, &[], &[b'x'; 100_000]);
-    sent_within(SHORT, [Fault::slow(whole.clone(), whole.len() - 100_000)]).is_delivery(1, 0, None);
+    sent_within(SHORT, [Fault::slow(whole.clone(), whole.len() - 100_000)]).is_delivery(
+        1,
+        0,
+        Some("the answer broke off"),
+    );
 }
 
 #[test]
@@ -202,12 +208,14 @@ fn a_short_answer_byte_by_byte_is_read() {
 }
 
 #[test]
-fn oversized_answers_are_not_read_to_their_end() {
+fn oversized_answers_are_errors_and_not_read_to_their_end() {
     let mut json = br#"{"partialSuccess":{"rejectedSpans":1}}"#.to_vec();
     json.resize(5 * 1024 * 1024, b' ');
     let outcome = sent([Fault::answers(200, &["content-type: application/json"], &json)]);
-    outcome.is_delivery(1, 0, None);
+    outcome.is_refusal("the answer is larger than 4 MiB");
     assert_eq!(outcome.receiver.connections(), 2, "the rest of the answer is still in the first");
+    // Where the status says that the spans were not taken, the answer has nothing to add.
+    sent([Fault::answers(503, &[], &json)]).is_delivery(2, 1, Some("HTTP 503"));
     json.truncate(3 * 1024 * 1024);
     let outcome = sent([Fault::answers(200, &["content-type: application/json"], &json)]);
     assert_eq!((outcome.stats.rejected, outcome.receiver.connections()), (1, 1));
@@ -219,15 +227,37 @@ fn endless_heads_are_refused() {
     sent([Fault::answers(200, &[&padding], b"")]).is_refusal("the answer is not HTTP/1.1");
 }
 
+fn gzip(content: impl std::io::Read) -> Vec<u8> {
+    let mut encoder = flate2::read::GzEncoder::new(content, flate2::Compression::best());
+    let mut compressed = Vec::new();
+    std::io::copy(&mut encoder, &mut compressed).unwrap();
+    compressed
+}
+
 #[test]
-fn compressed_answers_are_neither_asked_for_nor_unpacked() {
-    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    std::io::copy(&mut std::io::Read::take(std::io::repeat(b' '), 100 * 1024 * 1024), &mut bomb).unwrap();
+fn compressed_answers_are_read() {
     let headers = ["content-encoding: gzip", "content-type: application/json"];
-    let outcome = sent([Fault::answers(200, &headers, &bomb.finish().unwrap())]);
-    outcome.is_delivery(1, 0, None);
-    assert!(outcome.receiver.heads().iter().all(|head| !head.contains("accept-encoding")));
+    let body = gzip(&br#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"bad"}}"#[..]);
+    let outcome = sent([Fault::answers(200, &headers, &body)]);
+    assert_eq!((outcome.delivered, outcome.receiver.connections()), ([false, true], 1));
+    let Stats { sent: accepted, rejected, last_error, .. } = &outcome.stats;
+    assert_eq!((*accepted, *rejected, last_error.as_deref()), (1, 1, Some("bad")));
+    let heads = outcome.receiver.heads();
+    assert!(heads.iter().all(|head| head.contains("\r\naccept-encoding: gzip\r\n")), "{heads:?}");
+}
+
+#[test]
+fn compressed_answers_that_cannot_be_unpacked_are_errors() {
+    let bomb = gzip(std::io::Read::take(std::io::repeat(b' '), 100 * 1024 * 1024));
+    let outcome = sent([Fault::answers(200, &["content-encoding: gzip"], &bomb)]);
+    outcome.is_refusal("the answer is larger than 4 MiB");
     assert_eq!(outcome.receiver.connections(), 1);
+    let whole = gzip(&b"{}"[..]);
+    for (coding, body) in [("gzip", &whole[..whole.len() - 1]), ("gzip", b"{}"), ("br", b"{}")] {
+        let header = format!("content-encoding: {coding}");
+        sent([Fault::answers(200, &[&header], body)]).is_refusal("the answer cannot be decompressed");
+    }
+    sent([Fault::answers(204, &["content-encoding: gzip"], b"")]).is_delivery(1, 0, None);
 }
 
 #[test]
@@ -239,13 +269,58 @@ fn what_is_not_http_is_refused() {
 fn partial_success_is_final_and_counted() {
     let protobuf = [&[0x0a, 7, 0x08, 1, 0x12, 3][..], b"bad"].concat();
     let json = br#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"bad"}}"#;
-    for (content_type, body) in [("application/x-protobuf", &protobuf[..]), ("application/json", json)] {
-        let header = format!("content-type: {content_type}");
-        let outcome = sent([Fault::answers(200, &[&header], body)]);
+    for (header, body) in [
+        ("content-type: application/x-protobuf", &protobuf[..]),
+        ("content-type: application/json", json),
+        // Then it is what was sent.
+        ("x-powered-by: nobody", &protobuf),
+    ] {
+        let outcome = sent([Fault::answers(200, &[header], body)]);
         assert_eq!(outcome.delivered, [false, true]);
         assert_eq!(outcome.arrived, [(1, 1), (2, 1)]);
         let Stats { sent, rejected, retried, dropped, last_error, .. } = &outcome.stats;
         assert_eq!((*sent, *rejected, *retried, dropped.total()), (1, 1, 0, 0));
         assert_eq!(last_error.as_deref(), Some("bad"));
     }
+}
+
+#[test]
+fn answers_before_the_end_of_the_request_are_heard() {
+    let authority = Authority::new("private");
+    for (status, reason, last_error) in
+        [(401, Reason::Refused, "HTTP 401"), (413, Reason::TooLarge, "request too large")]
+    {
+        for secure in [false, true] {
+            let tls = if secure { authority.sign("127.0.0.1").server(None) } else { None };
+            let receiver = Receiver::start(tls);
+            receiver.faults([Fault::Interrupts(answer(status, &["connection: close"], b""))]);
+            let url = format!("http{}://{}/v1/traces", if secure { "s" } else { "" }, receiver.address);
+            let tls = Tls { ca_certificate: secure.then(|| file(&authority.pem)), ..Tls::default() };
+            let exporter = Exporter::new(Destination { tls, ..destination(url) }, config(), RESOURCE, None).unwrap();
+            // More than the buffers of a connection take, so that writing fails.
+            record_named(&exporter, 1, &vec![b'x'; 20_000_000]);
+            assert!(!exporter.flush(PATIENCE), "{status}, TLS: {secure}: {:?}", exporter.stats());
+            let stats = exporter.stats();
+            assert_eq!((stats.retried, stats.last_error.as_deref()), (0, Some(last_error)), "{status}, TLS: {secure}");
+            assert_eq!((stats.queued, stats.sent, stats.dropped.get(reason)), (0, 0, 1));
+            // The connection is not used again.
+            record(&exporter, 2);
+            assert!(exporter.flush(PATIENCE));
+            assert_eq!((receiver.arrived(), receiver.connections()), (vec![(2, 1)], 2));
+        }
+    }
+}
+
+#[test]
+fn an_end_before_that_of_the_request_is_none_of_an_answer() {
+    let receiver = Receiver::start(None);
+    receiver.faults([Fault::Interrupts(Vec::new()), Fault::Interrupts(b"HTTP/1.1 401".to_vec())]);
+    let url = format!("http://{}/v1/traces", receiver.address);
+    let exporter = Exporter::new(destination(url), config(), RESOURCE, None).unwrap();
+    record_named(&exporter, 1, &vec![b'x'; 20_000_000]);
+    assert!(exporter.flush(PATIENCE));
+    let stats = exporter.stats();
+    let last_error = stats.last_error.as_deref();
+    assert_eq!((stats.retried, last_error), (2, Some("connection closed without an answer")));
+    assert_eq!(receiver.arrived(), [(1, 1)]);
 }

@@ -6,8 +6,10 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Reply, Request, Server, config, destination, exporter, record, reporter, until};
+use tracebaton::delivery::Reason;
 use tracebaton::flatten::Options;
 use tracebaton::registration::{Enrichment, Start};
+use tracebaton::value::Value;
 use tracebaton_export::{Api, Destination, Encoding, Exporter, Invalid, Sessions};
 
 const SECRET: &str = "Bearer s3cr3t";
@@ -73,6 +75,9 @@ fn an_enrichment_follows_the_registration() {
     assert!(sessions.enrich(ID, enrichment, &Options::default()));
     assert!(!sessions.enrich(ID, Enrichment::default(), &Options::default()), "there is nothing to merge");
     let requests = server.requests(3);
+    until("both are counted", || sessions.stats().sent == 2);
+    let stats = sessions.stats();
+    assert_eq!((stats.queued, stats.retried, stats.dropped.total()), (0, 1, 0));
     let lines: Vec<_> = requests.iter().map(line).collect();
     let (start, enrich) = ("POST /hive/session/start HTTP/1.1", "PUT /hive/events HTTP/1.1");
     assert_eq!(lines, [start, start, enrich]);
@@ -128,6 +133,35 @@ fn spans_do_not_wait_for_a_registration_that_hangs() {
     sessions.shutdown_while(PATIENCE, || true);
     // The request would take ten seconds, and the caller would have waited for twenty.
     assert!(begin.elapsed() < Duration::from_secs(8));
+}
+
+#[test]
+fn a_burst_of_sessions_is_registered_or_counted_and_told_once() {
+    let server = Server::start();
+    server.script([Reply::Hang]);
+    let (reporter, messages) = reporter();
+    let sessions = Sessions::new(api(&server), reporter).unwrap();
+    for number in 0..5_000 {
+        register(&sessions, &format!("small {number}"));
+    }
+    assert_eq!((sessions.stats().queued, sessions.stats().dropped.total()), (5_000, 0));
+    let text = "x".repeat(60_000);
+    for number in 0..200 {
+        let inputs = Some(Value::Map(vec![("text".into(), text.as_str().into())]));
+        let start = Start { session_id: &format!("large {number}"), inputs, ..Start::default() };
+        assert!(sessions.register(&start, &Options::default()), "it is new, and does not wait");
+    }
+    let stats = sessions.stats();
+    let refused = stats.dropped.get(Reason::QueueFull);
+    assert!(refused > 50 && stats.queued + refused == 5_200, "{stats:?}");
+    drop(server);
+    let is_full = |message: &String| message.contains("full: new session requests are dropped");
+    let first = std::iter::repeat_with(|| messages.recv_timeout(PATIENCE).unwrap()).find(is_full);
+    assert!(first.is_some());
+    sessions.shutdown_while(PATIENCE, || true);
+    assert!(!messages.try_iter().any(|message| is_full(&message)), "told twice");
+    let stats = sessions.stats();
+    assert_eq!(stats.queued + stats.sent + stats.dropped.total(), 5_200, "every one is accounted for");
 }
 
 #[test]

@@ -57,7 +57,10 @@ fn encode(id: u64, end_ns: u64, out: &mut Vec<u8>) {
 }
 
 fn start(exporter: &Exporter, id: u64) -> Option<Started> {
-    exporter.start(&scope(), |out| encode(id, 0, out))
+    exporter.start(&scope(), |out| {
+        encode(id, 0, out);
+        None
+    })
 }
 
 fn end(exporter: &Exporter, id: u64, started: Option<Started>) -> Pushed {
@@ -94,9 +97,15 @@ fn nowhere() -> String {
 }
 
 /// This program again, as a child that records spans and tells of each, until it is killed.
-fn child(dir: &Path, first: u64) -> (Child, impl Iterator<Item = (char, u64)>) {
+fn child(dir: &Path, first: u64) -> (Child, impl Iterator<Item = (char, u64)> + use<>) {
+    child_to(&nowhere(), dir, first)
+}
+
+/// The same, for spans that go somewhere.
+fn child_to(url: &str, dir: &Path, first: u64) -> (Child, impl Iterator<Item = (char, u64)> + use<>) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "a_child", "--nocapture"]).env("SPOOL_DIR", dir).env("SPOOL_FIRST", first.to_string());
+    command.env("SPOOL_URL", url);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let said = lines.map_while(Result::ok).filter_map(|line| {
@@ -109,7 +118,8 @@ fn child(dir: &Path, first: u64) -> (Child, impl Iterator<Item = (char, u64)>) {
 #[test]
 fn a_child() {
     let (Some(dir), Ok(first)) = (std::env::var_os("SPOOL_DIR"), std::env::var("SPOOL_FIRST")) else { return };
-    let exporter = new(nowhere(), Some(Spool { bytes: 4 << 20, ..Spool::new(dir, "otlp") }));
+    let url = std::env::var("SPOOL_URL").unwrap();
+    let exporter = new(url, Some(Spool { bytes: 4 << 20, ..Spool::new(dir, "otlp") }));
     let mut out = std::io::stdout().lock();
     let mut open = Vec::new();
     for id in first.parse::<u64>().unwrap().. {
@@ -145,7 +155,7 @@ fn killed_processes_lose_nothing() {
         child.wait().unwrap();
     }
     let infos = spool::list(&dir.0).unwrap();
-    assert_eq!(infos.iter().filter(|info| !info.is_locked && info.damaged == 0).count(), 2);
+    assert_eq!(infos.iter().filter(|info| info.is_locked == Some(false) && info.damaged == 0).count(), 2);
     let count: u64 = infos.iter().map(|info| info.ended + info.open).sum();
     assert!(count >= started.len() as u64);
 
@@ -186,7 +196,7 @@ fn what_is_not_delivered_at_the_shutdown_is_delivered_by_the_next_start() {
     let stats = exporter.stats();
     assert_eq!((stats.spooled, stats.dropped.total(), stats.queued), (2, 0, 0));
     drop(exporter);
-    until("the file is let go of", || spool::list(&dir.0).unwrap().iter().all(|info| !info.is_locked));
+    until("the file is let go of", || spool::list(&dir.0).unwrap().iter().all(|info| info.is_locked == Some(false)));
 
     let server = Server::start();
     let exporter = new(server.url(), dir.options());
@@ -258,7 +268,7 @@ fn damaged_files_are_set_aside_and_what_is_whole_is_delivered() {
     }
     assert!(!exporter.shutdown(PATIENCE));
     drop(exporter);
-    until("the file is let go of", || spool::list(&dir.0).unwrap().iter().all(|info| !info.is_locked));
+    until("the file is let go of", || spool::list(&dir.0).unwrap().iter().all(|info| info.is_locked == Some(false)));
     let path = spool::list(&dir.0).unwrap()[0].path.clone();
     let mut bytes = fs::read(&path).unwrap();
     // The third of five spans.
@@ -281,11 +291,11 @@ fn damaged_files_are_set_aside_and_what_is_whole_is_delivered() {
     exporter.recover(PATIENCE, || true);
     assert_eq!(arrived(&server.requests(1)).0, BTreeSet::from([1, 2, 4, 5]));
     let messages: Vec<_> = messages.try_iter().collect();
-    assert_eq!(messages.iter().filter(|message| message.contains("was moved to corrupt/")).count(), 2, "{messages:?}");
-    assert_eq!(fs::read_dir(dir.0.join("corrupt")).unwrap().count(), 2);
+    assert_eq!(messages.iter().filter(|message| message.contains("was moved to corrupt/")).count(), 3, "{messages:?}");
+    assert_eq!(fs::read_dir(dir.0.join("corrupt")).unwrap().count(), 3);
     assert!(fresh.exists() && !old.exists());
     assert!(exporter.shutdown(PATIENCE));
-    assert_eq!(dir.files(), 1, "what could not be read stays");
+    assert_eq!(dir.files(), 0);
 }
 
 #[test]
@@ -341,6 +351,61 @@ fn a_full_disk_is_reported_and_survived() {
 }
 
 #[test]
+fn a_list_tells_a_file_that_is_recovered_from_one_that_is_written() {
+    let dir = Dir::new("list");
+    let (mut first, mut said) = child(&dir.0, 1);
+    while !matches!(said.next(), Some(('e', _))) {}
+    let state = |process: u32| {
+        let infos = spool::list(&dir.0).unwrap();
+        infos.iter().find(|info| info.process == process).map(|info| (info.is_locked == Some(true), info.is_recovered))
+    };
+    assert_eq!(state(first.id()), Some((true, false)));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(state(first.id()), Some((false, false)));
+    // Another one takes it over, and never gets an answer.
+    let server = Server::start();
+    server.script(std::iter::repeat_with(|| Reply::Hang).take(20));
+    let (mut second, mut said) = child_to(&server.url(), &dir.0, 1_000_000);
+    assert!(said.next().is_some());
+    until("it is recovered", || state(first.id()) == Some((true, true)));
+    assert_eq!(state(second.id()), Some((true, false)));
+    second.kill().unwrap();
+    second.wait().unwrap();
+    assert_eq!(state(first.id()), Some((false, true)), "nobody has it, but its process is known to be gone");
+}
+
+#[test]
+fn a_span_larger_than_a_segment_is_sent_and_counted_as_unspooled() {
+    let (dir, server) = (Dir::new("large"), Server::start());
+    let (reporter, messages) = reporter();
+    let options = dir.options();
+    let exporter = Exporter::with_spool(destination(server.url()), config(), RESOURCE, reporter, options).unwrap();
+    for id in [1, 2] {
+        let pushed = exporter.record(&scope(), |out| {
+            let mut small = Vec::new();
+            encode(id, id + 1_000, &mut small);
+            // An eighth of the spool, in an unknown field.
+            let field = 200_000_usize;
+            let size = small.len() - 2 + 5 + field;
+            out.extend([0x12, size as u8 | 0x80, (size >> 7) as u8 | 0x80, (size >> 14) as u8]);
+            out.extend(&small[2..]);
+            out.extend([0xfa, 0x07, field as u8 | 0x80, (field >> 7) as u8 | 0x80, (field >> 14) as u8]);
+            out.resize(out.len() + field, 0);
+        });
+        assert!(matches!(pushed, Pushed::Queued { .. }), "{pushed:?}");
+        assert_eq!(exporter.stats().unspooled, id);
+    }
+    let _ = end(&exporter, 3, None);
+    assert!(exporter.flush(PATIENCE));
+    assert_eq!(arrived(&server.requests(1)).0, BTreeSet::from([1, 2, 3]));
+    assert_eq!((exporter.stats().sent, exporter.stats().unspooled), (3, 2));
+    let told: Vec<_> =
+        messages.try_iter().filter(|message| message.contains("a span is too large for the spool")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+#[test]
 fn a_child_has_a_file_of_its_own_and_leaves_the_parents_alone() {
     let dir = Dir::new("fork");
     let exporter = new(nowhere(), dir.options());
@@ -356,20 +421,222 @@ fn a_child_has_a_file_of_its_own_and_leaves_the_parents_alone() {
         // SAFETY: ends the child without the parent's exit handlers, as a kill would.
         unsafe { libc::_exit(if open.is_some() { 0 } else { 1 }) };
     }
-    fork::after_in_parent();
     let mut status = 0;
     // SAFETY: waits for the child that was just made.
     assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
     assert_eq!(status, 0);
     let infos = spool::list(&dir.0).unwrap();
-    let counts: BTreeSet<_> = infos.iter().map(|info| (info.process, info.is_locked, info.ended, info.open)).collect();
-    let own = (std::process::id(), true, 0, 0);
+    let counts: BTreeSet<_> =
+        infos.iter().map(|info| (info.process, info.is_locked == Some(true), info.ended, info.open)).collect();
+    let own = (std::process::id(), true, 0, 1);
     assert_eq!(counts, BTreeSet::from([own, (u32::try_from(pid).unwrap(), false, 1, 1)]));
     let server = Server::start();
     let other = new(server.url(), Some(Spool { bytes: 0, ..dir.options().unwrap() }));
     assert!(other.recover(PATIENCE, || true));
     assert_eq!(arrived(&server.requests(1)), (BTreeSet::from([2]), BTreeSet::from([3])));
+    fork::after_in_parent();
     let _ = end(&exporter, 1, started);
     assert_eq!(exporter.stats().unspooled, 0);
     exporter.shutdown(PATIENCE);
+}
+
+/// A process that has ended 1, …, `spans` spans, and died.
+fn died(dir: &Dir, spans: usize) {
+    let (mut child, said) = child(&dir.0, 1);
+    assert_eq!(said.filter(|(what, _)| *what == 'e').take(spans).count(), spans);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn with(url: String, config: Config, options: Option<Spool>) -> (Exporter, std::sync::mpsc::Receiver<String>) {
+    let (reporter, messages) = reporter();
+    (Exporter::with_spool(destination(url), config, RESOURCE, reporter, options).unwrap(), messages)
+}
+
+#[test]
+fn a_process_that_dies_while_another_one_runs_is_recovered_by_that() {
+    let (dir, server) = (Dir::new("runs"), Server::start());
+    let config = Config { rescan_ns: 10_000_000, ..config() };
+    let (exporter, _) = with(server.url(), config, dir.options());
+    // There is nothing, by now.
+    assert!(exporter.recover(PATIENCE, || true));
+    for round in 1..3 {
+        let before = exporter.stats().recovered;
+        died(&dir, 5);
+        until("its file is gone", || dir.files() == 1);
+        assert!(exporter.stats().recovered >= before + 5, "round {round}");
+    }
+    assert_eq!(exporter.stats().sent, exporter.stats().recovered);
+}
+
+#[test]
+fn the_parent_recovers_a_child_that_died() {
+    let (dir, server) = (Dir::new("child"), Server::start());
+    let exporter = new(server.url(), dir.options());
+    assert!(exporter.recover(PATIENCE, || true));
+    fork::before();
+    // SAFETY: as in tests/fork.rs: the child records a span and ends at once.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        fork::after_in_child();
+        let _ = start(&exporter, 2);
+        // SAFETY: ends the child without the parent's exit handlers, as a kill would.
+        unsafe { libc::_exit(0) };
+    }
+    fork::after_in_parent();
+    let mut status = 0;
+    // SAFETY: waits for the child that was just made.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    assert_eq!(arrived(&server.requests(1)), (BTreeSet::new(), BTreeSet::from([2])));
+    until("the child's file is gone", || dir.files() == 1);
+}
+
+#[test]
+fn what_processes_leave_is_bounded() {
+    let (dir, server) = (Dir::new("bounded"), Server::start());
+    fs::create_dir_all(&dir.0).unwrap();
+    // Of another kind: nobody here takes it over.
+    let left = fs::File::create(dir.0.join("honeyhive-1-00.spool")).unwrap();
+    left.set_len(1 << 30).unwrap();
+    let (exporter, messages) = with(server.url(), config(), dir.options());
+    assert!(start(&exporter, 1).is_none());
+    for id in 1..=3 {
+        assert!(matches!(end(&exporter, id, None), Pushed::Queued { .. }));
+    }
+    assert!(exporter.flush(PATIENCE));
+    assert_eq!((exporter.stats().unspooled, exporter.stats().sent, dir.files()), (3, 3, 1));
+    let told: Vec<_> = messages.try_iter().collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("what processes that died have left takes all the room it may have"), "{told:?}");
+    // What is not left, but in use, does not count.
+    rustix::fs::flock(&left, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let other = new(server.url(), dir.options());
+    assert_eq!(dir.files(), 2);
+    assert!(exporter.shutdown(PATIENCE) && other.shutdown(PATIENCE));
+}
+
+#[test]
+fn what_was_given_up_is_recovered_when_the_destination_takes_something() {
+    let (dir, server) = (Dir::new("again"), Server::start());
+    died(&dir, 5);
+    server.script([Reply::status(503)]);
+    let config = Config { give_up_ns: 0, delay_ns: 0, rescan_ns: u64::MAX >> 1, ..config() };
+    let (exporter, _) = with(server.url(), config, dir.options());
+    assert!(!exporter.recover(PATIENCE, || true));
+    let kept = exporter.stats();
+    assert!(kept.spooled >= 5 && kept.spooled == kept.recovered && kept.sent == 0, "{kept:?}");
+    let _ = end(&exporter, 1_000_000, None);
+    until("all is delivered", || exporter.stats().sent == kept.recovered + 1);
+    let stats = exporter.stats();
+    assert_eq!((stats.spooled, stats.recovered, stats.dropped.total()), (0, kept.recovered, 0));
+    until("its file is gone", || dir.files() == 1);
+}
+
+#[test]
+fn what_another_process_left_survives_a_wrong_key() {
+    let (dir, server) = (Dir::new("key"), Server::start());
+    died(&dir, 5);
+    for status in [401, 403, 404, 500] {
+        server.script([Reply::status(status)]);
+        let seen = server.seen();
+        let (exporter, messages) = with(server.url(), config(), Some(Spool { bytes: 0, ..dir.options().unwrap() }));
+        assert!(!exporter.recover(PATIENCE, || true));
+        let stats = exporter.stats();
+        assert!(stats.spooled >= 5 && stats.dropped.total() == 0, "{stats:?}");
+        assert_eq!(dir.files(), 1);
+        let message = messages.recv().unwrap();
+        assert!(message.contains(&format!("(HTTP {status}): {} spans kept in the spool", stats.spooled)), "{message}");
+        // A pause begins, whatever else is accepted.
+        let _ = end(&exporter, 1_000_000, None);
+        assert!(!exporter.flush(PATIENCE), "it hears of what was refused");
+        assert!(exporter.shutdown(PATIENCE));
+        assert_eq!(server.seen(), seen + 2);
+    }
+    let (exporter, _) = with(server.url(), config(), dir.options());
+    assert!(exporter.recover(PATIENCE, || true));
+    assert!(exporter.stats().sent >= 5);
+    assert_eq!(dir.files(), 1);
+}
+
+#[test]
+fn a_refusal_is_tried_again_after_a_pause() {
+    let (dir, server) = (Dir::new("pause"), Server::start());
+    died(&dir, 5);
+    server.script([Reply::status(403), Reply::status(403)]);
+    let config = Config { rescan_ns: 10_000_000, ..config() };
+    let (exporter, _) = with(server.url(), config, dir.options());
+    until("its file is gone", || dir.files() == 1);
+    assert_eq!(server.seen(), 3);
+    assert_eq!((exporter.stats().spooled, exporter.stats().sent), (0, exporter.stats().recovered));
+}
+
+#[test]
+fn a_full_spool_is_told() {
+    let dir = Dir::new("room");
+    let small = Config { queue_bytes: 10_000, ..config() };
+    let (exporter, messages) = with(nowhere(), small, dir.options());
+    let mut id = 0;
+    let pushed = std::iter::repeat_with(|| {
+        id += 1;
+        end(&exporter, id, None)
+    });
+    assert!(pushed.take(100_000).any(|pushed| pushed == Pushed::Dropped(Reason::QueueFull)));
+    until("it is told", || {
+        messages.try_iter().any(|message| message.contains(" is full: new spans are kept in memory"))
+    });
+
+    // Spans that only begin fill it, too.
+    let (exporter, messages) = with(nowhere(), config(), dir.options());
+    let count = (1..100_000).take_while(|id| start(&exporter, *id).is_some()).count();
+    assert!(count > 1_000);
+    assert_eq!((exporter.stats().unspooled_starts, exporter.stats().unspooled), (1, 0));
+    until("it is told", || {
+        messages.try_iter().any(|message| message.contains(" is full: new spans are kept in memory"))
+    });
+}
+
+#[test]
+fn a_file_without_a_header_is_set_aside() {
+    let (dir, server) = (Dir::new("blank"), Server::start());
+    died(&dir, 5);
+    let path = spool::list(&dir.0).unwrap()[0].path.clone();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 4096], 0).unwrap();
+    drop(file);
+    fs::write(dir.0.join("otlp-1-00.spool"), b"").unwrap();
+    let (exporter, messages) = with(server.url(), config(), dir.options());
+    exporter.recover(PATIENCE, || true);
+    let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+    let told: BTreeSet<_> = messages.try_iter().collect();
+    assert_eq!(
+        told,
+        BTreeSet::from([
+            String::from("the spool otlp-1-00.spool was moved to corrupt/: it is too short"),
+            format!("the spool {name} was moved to corrupt/: its header is empty"),
+        ])
+    );
+    assert_eq!(fs::read_dir(dir.0.join("corrupt")).unwrap().count(), 2);
+    assert_eq!((dir.files(), server.seen()), (1, 0));
+}
+
+#[test]
+fn a_file_stays_locked_when_its_process_opens_it_and_closes_it() {
+    let (dir, server) = (Dir::new("open"), Server::start());
+    let (exporter, _) = with(nowhere(), Config { delay_ns: u64::MAX, ..config() }, dir.options());
+    let _ = end(&exporter, 1, None);
+    // As a backup does, or somebody who counts what is there.
+    let path = spool::list(&dir.0).unwrap()[0].path.clone();
+    drop(fs::File::options().read(true).write(true).open(&path).unwrap());
+    assert!(!fs::read(&path).unwrap().is_empty());
+    let (mut other, mut said) = child_to(&server.url(), &dir.0, 1_000_000);
+    assert!(said.any(|(what, _)| what == 'e'));
+    until("the other one has delivered its own", || server.seen() != 0);
+    assert!(!arrived(&server.requests(1)).0.contains(&1), "it took what is somebody else's");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let infos = spool::list(&dir.0).unwrap();
+    assert_eq!(
+        infos.iter().find(|info| info.path == path).map(|info| (info.is_locked, info.ended)),
+        Some((Some(true), 1))
+    );
 }

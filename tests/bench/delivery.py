@@ -1,6 +1,6 @@
 """Delivery where it is hard: bursts, slow and busy receivers, dead ones, and as many spans as one process can end.
 
-    python tests/bench/delivery.py [burst|late|sustained|flood|busy|dead]…
+    python tests/bench/delivery.py [burst|late|sustained|flood|busy|dead|spool]…
 
 Every figure stands beside what was asked for, and beside what the `honeyhive` package does in the same run where
 `HONEYHIVE_PYTHON` names an interpreter that has it. `SINK` names the counting receiver (an example of
@@ -13,8 +13,10 @@ import argparse
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -27,6 +29,8 @@ SINK = os.environ.get("SINK", os.path.join(ROOT, "target/release/examples/sink")
 BURST = 20_000
 SUSTAINED_SECONDS = 5.0
 SUSTAINED_RATE = 120_000
+SPOOL_ROUNDS = 100
+SPOOL_SPANS = 1_000
 PROGRAM_SECONDS = 150.0
 
 
@@ -71,8 +75,73 @@ def resident_bytes() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def spool_costs(url: str) -> dict[str, dict[str, float]]:
+    """Nanoseconds of this thread for a span, by what it is and how much of it a spool records: the median of rounds in
+    which the tracers take turns, so that what else the machine does meets all of them."""
+    import tracebaton
+
+    tracers: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for recorded in ("nothing", "ends", "starts"):
+            os.environ["TRACEBATON_SPOOL_STARTS"] = str(recorded == "starts").lower()
+            spool_dir = None if recorded == "nothing" else os.path.join(directory, recorded)
+            tracers[recorded] = tracebaton.Tracer.init(exporter="otlp", otlp_endpoint=url, spool_dir=spool_dir)
+        found = {}
+        for what, make in SPANS.items():
+            works = {recorded: make(tracer) for recorded, tracer in tracers.items()}
+            times: dict[str, list[float]] = {recorded: [] for recorded in works}
+            for _ in range(SPOOL_ROUNDS):
+                for recorded, work in works.items():
+                    begin = time.thread_time_ns()
+                    for _ in range(SPOOL_SPANS):
+                        work()
+                    times[recorded].append((time.thread_time_ns() - begin) / SPOOL_SPANS)
+                    assert tracers[recorded].flush(60_000)
+            found[what] = {recorded: statistics.median(times[recorded]) for recorded in times}
+        for tracer in tracers.values():
+            assert tracer.stats()["sent"] == SPOOL_ROUNDS * SPOOL_SPANS * len(SPANS), tracer.stats()
+            assert tracer.stats()["unspooled"] == 0
+            tracer.shutdown()
+    return found
+
+
+def block_of(tracer: Any) -> Callable[[], None]:
+    attributes = {"app.name": "value", "app.count": 42, "app.ratio": 0.5}
+
+    def block() -> None:
+        with tracer.start_span("work", attributes=attributes):
+            pass
+
+    return block
+
+
+def traced_by(tracer: Any) -> Callable[[], object]:
+    import tracebaton
+
+    @tracebaton.trace(tracer=tracer)
+    def answer(question: str) -> str:
+        return question
+
+    return lambda: answer("why?")
+
+
+def bare_of(tracer: Any) -> Callable[[], None]:
+    otel_tracer = tracer.provider.get_tracer("bench")
+    return lambda: otel_tracer.start_span("work").end()
+
+
+SPANS: dict[str, Callable[[Any], Callable[[], object]]] = {
+    "block with 3 attributes": block_of,
+    "call of a @trace function": traced_by,
+    "start_span().end()": bare_of,
+}
+
+
 def program(library: str, task: str, url: str) -> None:
     """Runs one task and prints what came of it."""
+    if task == "spool":
+        print(json.dumps(spool_costs(url)), flush=True)
+        return
     tracer = tracer_for(library, url)
     out: dict[str, Any] = {}
     if task in ("sustained", "flood"):
@@ -251,6 +320,21 @@ def stream(task: str, figure: str, rate: int) -> Iterator[Row]:
         yield Row(name, asked, shown[0][at], shown[1][at], met)
 
 
+def spool() -> Iterator[Row]:
+    with sink() as url:
+        costs = run("tracebaton", "spool", url)
+    assert costs is not None
+    for what, times in costs.items():
+        whole = times["nothing"]
+        yield Row(f"spool: {what}", "", f"{whole:,.0f} ns without", "it has none", True)
+        for recorded, most in (("ends", 10), ("starts", 30)):
+            more = (times[recorded] / whole - 1) * 100
+            # One that is empty and never current is no whole span; it is here to be seen.
+            asked = f"+{most} % at most" if what != "start_span().end()" else ""
+            said = "  ended spans" if recorded == "ends" else "  starts, too"
+            yield Row(said, asked, f"+{more:.1f} %", "", not asked or more <= most)
+
+
 FIGURES: dict[str, Callable[[], Iterator[Row]]] = {
     "burst": burst,
     "late": late,
@@ -258,6 +342,7 @@ FIGURES: dict[str, Callable[[], Iterator[Row]]] = {
     "flood": flood,
     "busy": busy,
     "dead": dead,
+    "spool": spool,
 }
 
 
@@ -269,6 +354,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.program:
         program(*arguments.program)
+        return 0
     if not os.path.exists(SINK):
         print(f"{SINK} is missing: cargo build --release -p tracebaton-bench --example sink", file=sys.stderr)
         return 1

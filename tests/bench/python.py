@@ -3,17 +3,19 @@
     python tests/bench/python.py [--seconds N] [--json FILE]
 
 Both sides do the same work: a span is started, made current, given attributes, ended and encoded as OTLP protobuf;
-a carrier is extracted and the trace id, the flags and a baggage value are read; headers are injected. What counts is
-the ratio; microseconds are this machine's.
+a carrier is extracted and the trace id, the flags and a baggage value are read; headers are injected. A figure is the
+processor time of all threads of the process, the median of many short rounds in which the sides take turns. What counts
+is the ratio, which stands between those of the middle half of the rounds; microseconds are this machine's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tracebaton
 from opentelemetry import baggage, context, trace
@@ -37,6 +39,9 @@ HEADERS = {
 }
 ATTRIBUTES: dict[str, Any] = {f"app.attribute.{at}": f"value number {at}" for at in range(7)}
 ATTRIBUTES |= {"app.count": 42, "app.ratio": 0.5, "app.flag": True}
+THREE: dict[str, Any] = {"app.name": "value", "app.count": 42, "app.ratio": 0.5}
+ROUND_SECONDS = 2e-3
+"""Short enough for most rounds to pass without another process between."""
 
 
 class Encode(SpanExporter):
@@ -62,6 +67,14 @@ def pairs() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
 
     def our_span() -> None:
         with ours.start_span("work", attributes=ATTRIBUTES):
+            pass
+
+    def our_small_span() -> None:
+        with ours.start_span("work", attributes=THREE):
+            pass
+
+    def their_small_span() -> None:
+        with theirs.start_as_current_span("work", attributes=THREE):
             pass
 
     def our_otel_span() -> None:
@@ -123,6 +136,7 @@ def pairs() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
 
     assert our_extract() == their_extract()
     return {
+        "span, 3 attributes, current, encoded": (our_small_span, their_small_span),
         "span, 10 attributes, current, encoded": (our_span, their_span),
         "the same through the provider": (our_otel_span, their_span),
         "span without attributes, encoded": (our_bare_span, their_bare_span),
@@ -133,33 +147,68 @@ def pairs() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     }
 
 
-def best(work: Callable[[], object], seconds: float) -> float:
-    """Microseconds of one call: the best of several loops."""
-    loops = 200
+class Compared(NamedTuple):
+    """Microseconds of one call, on either side, and how often ours goes into theirs."""
+
+    ours: float
+    theirs: float
+    ratio: float
+    between: tuple[float, float]
+    """The quartiles of the ratios of the rounds."""
+
+
+def loops_for(work: Callable[[], object]) -> int:
+    """How many calls fill a round. The first of them warm up."""
+    loops, took = 1, 0.0
+    while took < ROUND_SECONDS / 4:
+        loops *= 2
+        took = cpu_of(work, loops) * loops
+    return max(1, int(loops * ROUND_SECONDS / took))
+
+
+def cpu_of(work: Callable[[], object], loops: int) -> float:
+    """Seconds of one call, of all threads."""
+    start = time.process_time()
     for _ in range(loops):
         work()
-    fastest = float("inf")
+    return (time.process_time() - start) / loops
+
+
+def compare(ours: Callable[[], object], theirs: Callable[[], object], seconds: float) -> Compared:
+    """Both sides, in turn."""
+    our_loops, their_loops = loops_for(ours), loops_for(theirs)
+    rounds: list[tuple[float, float]] = []
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        for _ in range(loops):
-            work()
-        fastest = min(fastest, (time.perf_counter() - start) / loops)
-    return fastest * 1e6
+    while time.perf_counter() < end or len(rounds) < 5:
+        rounds.append((cpu_of(ours, our_loops), cpu_of(theirs, their_loops)))
+    our_median, their_median = (statistics.median(side) for side in zip(*rounds, strict=True))
+    low, _, high = statistics.quantiles(their / our for our, their in rounds)
+    return Compared(our_median * 1e6, their_median * 1e6, their_median / our_median, (low, high))
 
 
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each side of each row [%(default)s]")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each row [%(default)s]")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     arguments = parser.parse_args()
     rows = []
     print(f"{'':42} {'tracebaton':>12} {'OpenTelemetry':>14} {'ratio':>7}")
     for name, (ours, theirs) in pairs().items():
-        our_us, their_us = best(ours, arguments.seconds), best(theirs, arguments.seconds)
-        rows.append({"name": name, "tracebaton_us": our_us, "opentelemetry_us": their_us, "ratio": their_us / our_us})
-        print(f"{name:42} {our_us:9.2f} µs {their_us:11.2f} µs {their_us / our_us:6.1f}x")
+        found = compare(ours, theirs, arguments.seconds)
+        rows.append(
+            {
+                "name": name,
+                "tracebaton_us": found.ours,
+                "opentelemetry_us": found.theirs,
+                "ratio": found.ratio,
+                "ratio_between": found.between,
+            }
+        )
+        print(
+            f"{name:42} {found.ours:9.2f} µs {found.theirs:11.2f} µs {found.ratio:6.1f}x"
+            f"  ({found.between[0]:.1f} to {found.between[1]:.1f})"
+        )
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=2)

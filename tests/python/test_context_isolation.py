@@ -18,10 +18,9 @@ from typing import Any
 import fastapi
 import flask
 import pytest
-import werkzeug.serving
 from opentelemetry import trace as otel_trace
 from recorded import Recorded, by_name, spans_of
-from test_hops import serving, serving_asgi
+from serving import serving_asgi, serving_wsgi
 from tracebaton import (
     ContextThreadPoolExecutor,
     Tracer,
@@ -220,11 +219,7 @@ def test_flask_with_threads(tracer: Tracer) -> None:
         with with_distributed_trace_context(dict(flask.request.headers)), tracer.start_span("request"):
             return pool.submit(answer, i).result()
 
-    class Quiet(werkzeug.serving.WSGIRequestHandler):
-        def log(self, *_: Any, **__: Any) -> None:
-            pass
-
-    with serving(werkzeug.serving.make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)) as url:
+    with serving_wsgi(app) as url:
         with ThreadPoolExecutor(16) as clients:
             answers = list(clients.map(lambda i: get(url, i).decode(), range(REQUESTS)))
     pool.shutdown()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import logging
 import os
 import signal
+import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +20,7 @@ import pytest
 import tracebaton
 from collector import Answer, Collector
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from programs import output, run
 from tracebaton import Tracer
 
 GENEROUS = 2.0
@@ -46,6 +50,18 @@ def test_true_when_all_is_delivered(sending: Callable[..., Tracer], collector: C
     assert [span.name for span in collector.spans] == ["span 0", "span 1", "span 2"]
     stats = tracer.stats()
     assert (stats["sent"], stats["queued"], stats["dropped"], stats["retried"]) == (3, 0, {}, 0)
+
+
+def test_a_flush_of_all_waits_for_a_tracer_that_was_collected(
+    sending: Callable[..., Tracer], collector: Collector
+) -> None:
+    kept = sending()  # the first one is the default, which is held
+    collector.answers.append(Answer(delay=0.3))
+    spans(sending(), 2)
+    gc.collect()
+    assert tracebaton.flush() is True
+    assert [span.name for span in collector.spans] == ["span 0", "span 1"]
+    assert kept.stats()["sent"] == 0
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "http/json"])
@@ -231,8 +247,9 @@ def test_ctrl_c_ends_a_flush(sending: Callable[..., Tracer], collector: Collecto
 
 
 def test_flush_of_all_tracers(sending: Callable[..., Tracer], collector: Collector) -> None:
-    for _ in range(3):
-        spans(sending())
+    tracers = [sending() for _ in range(3)]
+    for one in tracers:
+        spans(one)
     assert tracebaton.flush() is True
     assert len(collector.spans) == 3
 
@@ -398,6 +415,109 @@ def test_the_console(capfd: pytest.CaptureFixture[str]) -> None:
     spans(tracer, 2)
     lines = capfd.readouterr().out.splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["span 0", "span 1"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes break in another way")
+def test_a_console_that_is_gone_loses_spans_and_says_so() -> None:
+    program = """
+        import os, sys
+        from tracebaton import Tracer
+        tracer = Tracer.init(exporter="console")
+        with tracer.start_span("seen"):
+            pass
+        print(tracer.flush(), tracer.stats()["sent"], file=sys.stderr)
+        reader, writer = os.pipe()
+        os.dup2(writer, 1)
+        os.close(writer)
+        os.close(reader)
+        for name in "ab":
+            with tracer.start_span(name):
+                pass
+        print(tracer.flush(), tracer.flush(), file=sys.stderr)
+        stats = tracer.stats()
+        print(stats["sent"], stats["dropped"], stats["last_error"], file=sys.stderr)
+        os._exit(0)
+    """
+    done = run(program)
+    assert json.loads(done.stdout)["name"] == "seen"
+    assert done.stderr.splitlines() == [
+        "True 1",
+        "the standard output cannot be written: spans are dropped",
+        "False True",
+        "1 {'refused': 2} the standard output cannot be written",
+    ]
+
+
+def test_what_became_of_spans_by_destination(collector: Collector, capfd: pytest.CaptureFixture[str]) -> None:
+    secret = "s3cr3t"
+    url = collector.url.replace("http://", f"http://user:{secret}@") + f"/{secret}?key={secret}"
+    tracer = Tracer.init(exporter=["otlp", "console", "memory"], otlp_endpoint=url)
+    collector.always = Answer(status=400)
+    spans(tracer, 2)
+    assert tracer.flush(10_000) is False
+    stats = tracer.stats()
+    kept = {"queued": 0, "sent": 2, "dropped": {}, "retried": 0, "last_error": None}
+    refused = {"queued": 0, "sent": 0, "dropped": {"refused": 2}, "retried": 0, "last_error": "HTTP 400"}
+    assert stats["destinations"] == {collector.url: refused, "console": kept}
+    assert (stats["sent"], stats["dropped"]) == (2, {"refused": 2})
+    assert secret not in str(stats)
+    capfd.readouterr()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
+def test_waiting_takes_no_threads(collector: Collector) -> None:
+    program = """
+        import os, resource, threading
+        import tracebaton
+        url = os.environ["TEST_URL"]
+        init = tracebaton.Tracer.init
+        tracers = [init(exporter="otlp", otlp_endpoint=url, otlp_headers={"x-n": n}) for n in "abc"]
+        for tracer in tracers:
+            with tracer.start_span("before"):
+                pass
+            assert tracer.flush(20_000)
+        if os.getuid() == 0:
+            os.setuid(65534)
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+        try:
+            threading.Thread(target=print).start()
+        except RuntimeError:
+            pass
+        else:
+            print("unlimited")
+        for tracer in tracers:
+            with tracer.start_span("after"):
+                pass
+        print(tracebaton.flush(timeout_millis=20_000))
+    """
+    done = output(program, {"TEST_URL": collector.url})
+    if "unlimited" in done:
+        pytest.skip("the limit does not apply to this user")
+    assert done == "True"
+    assert len(collector.spans) == 6
+
+
+def test_a_slow_log_handler_does_not_prolong_a_shutdown() -> None:
+    let_go, told = threading.Event(), threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "shutdown" in record.getMessage():
+                self.in_time = let_go.wait(20)
+                told.set()
+
+    handler = Slow()
+    logging.getLogger("tracebaton").addHandler(handler)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracer = Tracer.init(exporter="otlp", otlp_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        spans(tracer)
+        try:
+            assert tracer.shutdown(100) is False
+            let_go.set()
+            assert told.wait(20)
+            assert handler.in_time
+        finally:
+            logging.getLogger("tracebaton").removeHandler(handler)
 
 
 def test_our_own_requests_are_not_traced(sending: Callable[..., Tracer], collector: Collector) -> None:

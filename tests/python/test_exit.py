@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from collector import Answer, Collector
-from programs import output, run
+from programs import clean_environment, output, run
+from serving import free_port, get_when_up, running
 
 PREAMBLE = """
 import atexit, os, sys, threading, time, asyncio, signal
@@ -115,3 +120,33 @@ def test_flush_before_a_freeze_delivers(collector: Collector) -> None:
     code = PREAMBLE + SPAN + "assert tracer.flush(10_000)\nos.kill(os.getpid(), signal.SIGKILL)"
     assert run(code, {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}).returncode == -9
     assert len(collector.spans) == 1
+
+
+@pytest.mark.timeout(120)
+def test_uvicorn_which_ends_by_a_signal(collector: Collector, tmp_path: Path) -> None:
+    """It shuts down in order, and then ends its process by the signal that it got, so that nothing runs at exit."""
+    (tmp_path / "served.py").write_text(
+        textwrap.dedent(
+            """
+            import fastapi
+            import tracebaton
+            from tracebaton.middleware import AsgiMiddleware
+
+            tracer = tracebaton.Tracer.init(session_id="own")
+            app = fastapi.FastAPI()
+            app.add_middleware(AsgiMiddleware, tracer=tracer)
+
+            @app.get("/")
+            def index():
+                return "ok"
+            """
+        )
+    )
+    port = free_port()
+    environment = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+    command = [sys.executable, "-m", "uvicorn", "served:app", f"--port={port}"]
+    with running(command, tmp_path, clean_environment(environment)) as server:
+        get_when_up(f"http://127.0.0.1:{port}/")
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+    assert [span.name for span in collector.spans] == ["GET /"]

@@ -387,3 +387,16 @@ def test_baggage_is_not_made_into_attributes_unless_allowed(make_tracer: Any) ->
 def test_without_a_tracer() -> None:
     check(extract_context_from_carrier(HEADERS))
     assert tracebaton.get_tracer() is None
+
+
+class _FalseLength(str):
+    """A text that says of itself that it has none."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return 0
+
+
+def test_a_header_name_that_lies_about_its_length_is_found() -> None:
+    check(extract_context_from_carrier({_FalseLength(name): value for name, value in HEADERS.items()}))

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import fastapi
 import flask
 import pytest
 import requests
-import uvicorn
+from collector import Collector
 from opentelemetry import context as otel_context
 from recorded import IS_REMOTE, by_name, only_span_of, spans_of
+from serving import serving_asgi, serving_wsgi
 from tracebaton import Tracer, _native, inject_context_into_carrier, trace
 from tracebaton.middleware import AsgiMiddleware, WsgiMiddleware
 
@@ -346,12 +345,30 @@ async def test_asgi_other_scopes_pass_through(tracer: Tracer, kind: str) -> None
     seen: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append((await receive(), send))
+        seen.append(await receive())
         await send({"type": "done"})
 
     assert await drive(AsgiMiddleware(app, tracer), {"type": kind}, [{"type": "x"}]) == [{"type": "done"}]
-    assert seen[0][0] == {"type": "x"}
+    assert seen == [{"type": "x"}]
     assert spans_of(tracer) == []
+
+
+@pytest.mark.parametrize("end", ["complete", "failed"])
+async def test_asgi_what_was_recorded_is_delivered_before_the_server_ends(collector: Collector, end: str) -> None:
+    tracer = Tracer.init(exporter="otlp", otlp_endpoint=collector.url, flush_interval=3600)
+    delivered: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "lifespan.startup.complete"})
+        with tracer.start_span("at shutdown"):
+            pass
+        await send({"type": f"lifespan.shutdown.{end}"})
+
+    async def send(message: Any) -> None:
+        delivered.append(len(collector.spans))
+
+    await AsgiMiddleware(app, tracer)({"type": "lifespan"}, None, send)  # type: ignore[arg-type]
+    assert delivered == [0, 1]
 
 
 async def test_asgi_what_the_application_raises_goes_on_unchanged(tracer: Tracer) -> None:
@@ -407,24 +424,6 @@ async def test_asgi_nothing_of_ours_fails_a_request(tracer: Tracer) -> None:
         assert sent[0]["status"] == 200
 
 
-class Quiet(WSGIRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def serving(app: Any) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, handler_class=Quiet)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 def test_flask_over_a_socket(tracer: Tracer) -> None:
     app = flask.Flask("shop")
 
@@ -437,7 +436,7 @@ def test_flask_over_a_socket(tracer: Tracer) -> None:
         return look_up()
 
     app.wsgi_app = WsgiMiddleware(app.wsgi_app, tracer)  # type: ignore[method-assign]
-    with serving(app) as url:
+    with serving_wsgi(app) as url:
         found = requests.get(f"{url}/items/7", headers={"Traceparent": CALLER}, timeout=20)
         assert found.json() == {"item": 7}
         assert requests.get(f"{url}/nothing", timeout=20).status_code == 404
@@ -456,18 +455,8 @@ def test_fastapi_over_a_socket(tracer: Tracer) -> None:
             return {"item": item}
 
     app.add_middleware(AsgiMiddleware, tracer=tracer)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
-    thread.start()
-    try:
-        while not (server.started and server.servers):
-            assert thread.is_alive()
-        port = server.servers[0].sockets[0].getsockname()[1]
-        found = requests.get(f"http://127.0.0.1:{port}/items/7", headers={"TRACEPARENT": CALLER}, timeout=20)
+    with serving_asgi(app) as url:
+        found = requests.get(f"{url}/items/7", headers={"TRACEPARENT": CALLER}, timeout=20)
         assert found.json() == {"item": 7}
-    finally:
-        server.should_exit = True
-        thread.join()
     inner, served = spans_of(tracer)
     assert (served.name, served.parent_id, inner.parent_id) == ("GET /items/{item}", SPAN_ID, served.span_id)

@@ -5,20 +5,16 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from collector import Collector
 from programs import clean_environment
+from serving import free_port, get_when_up, running
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork"),
@@ -29,31 +25,6 @@ SECONDS = 60.0
 PATIENT = {"OTEL_BSP_SCHEDULE_DELAY": "3600000"}
 
 
-@contextmanager
-def running(command: list[str], folder: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A server in a process group of its own; its output goes to a file."""
-    log = folder / "log.txt"
-    with open(log, "w", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=folder,
-            env=clean_environment({**environment, "PYTHONPATH": str(folder)}),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            start_new_session=True,
-        )
-    try:
-        yield process
-    except BaseException:
-        print(log.read_text(encoding="utf-8"))
-        raise
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
 def write(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(textwrap.dedent(text), encoding="utf-8")
 
@@ -62,25 +33,6 @@ def once(collector: Collector) -> list[str]:
     spans = collector.spans
     assert len({span.span_id for span in spans}) == len(spans), "a span came twice, or an id did"
     return sorted(span.name for span in spans)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def get(url: str) -> str:
-    """The answer to a request, once the server is there."""
-    end = time.monotonic() + SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return str(answer.read().decode())
-        except (urllib.error.URLError, ConnectionError):
-            assert time.monotonic() < end, "the server does not answer"
-            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("preload", [True, False])
@@ -106,16 +58,14 @@ def test_gunicorn(collector: Collector, tmp_path: Path, preload: bool) -> None:
     )
     port = free_port()
     command = ["-m", "gunicorn", "served:app", "--workers", "2", "--bind", f"127.0.0.1:{port}", "--graceful-timeout=20"]
-    with running(
-        [*command, *(["--preload"] if preload else [])],
-        tmp_path,
-        {**PATIENT, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url},
-    ) as server:
+    environment = {**PATIENT, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "PYTHONPATH": str(tmp_path)}
+    command += ["--preload"] if preload else []
+    with running([sys.executable, *command], tmp_path, clean_environment(environment)) as server:
         workers, sent = set(), 0
         end = time.monotonic() + SECONDS
         while len(workers) < 2 or sent < 40:
             assert time.monotonic() < end, "only one worker answers"
-            workers.add(get(f"http://127.0.0.1:{port}/?{sent}"))
+            workers.add(get_when_up(f"http://127.0.0.1:{port}/?{sent}"))
             sent += 1
         assert str(server.pid) not in workers
         # At once: what the workers have not delivered yet, they deliver at their ends.
@@ -171,7 +121,8 @@ def test_celery(collector: Collector, tmp_path: Path, end: str) -> None:
     command = ["-m", "celery", "-A", "tasks", "worker", "--concurrency=2", "--pool=prefork", "--loglevel=INFO"]
     command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     command += ["--max-tasks-per-child=3"] if end != "SIGTERM" else []
-    with running(command, tmp_path, environment) as worker:
+    environment["PYTHONPATH"] = str(tmp_path)
+    with running([sys.executable, *command], tmp_path, clean_environment(environment)) as worker:
         until = time.monotonic() + SECONDS
         while len(list(queue.glob("done-*"))) < tasks:
             assert time.monotonic() < until, "the tasks are not done"

@@ -7,6 +7,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,7 +155,7 @@ def test_a_registration_that_fails_changes_nothing(
         tracer = honeyhive()
         for number in range(5):
             work(tracer, str(number))
-        assert tracer.flush(10_000), "a flush is about spans"
+        assert tracer.flush(10_000), "spans say which session they belong to"
         assert tracer.session_id == "own"
         assert tracer.shutdown(10_000)
     assert sorted(span.name for span in collector.spans) == ["0", "1", "2", "3", "4"]
@@ -163,6 +164,23 @@ def test_a_registration_that_fails_changes_nothing(
     assert set(started(collector)) == {known_as("own")}
     assert len(collector.requests_to(START)) == 1 or answer.status == 503 or answer.drop
     assert "s3cr3t" not in caplog.text and known_as("own") not in caplog.text
+
+
+@pytest.mark.parametrize("answer", [Answer(status=500), Answer(status=401), Answer(status=503), Answer(hang=True)])
+def test_a_flush_answers_for_what_is_merged_into_sessions(
+    collector: Collector, honeyhive: Make, answer: Answer
+) -> None:
+    tracer = honeyhive()
+    collector.apart[EVENTS] = answer
+    assert tracer.enrich_session({"n": 1})
+    work(tracer)
+    assert not tracer.flush(2_000)
+    collector.apart.clear()
+    if answer.status in (401, 500):
+        assert tracer.flush(10_000), "that is said once"
+        assert tracer.enrich_session({"n": 2})
+        assert tracer.flush(10_000)
+    assert [span.name for span in collector.spans] == ["work"]
 
 
 def test_it_is_retried_when_it_may_be(collector: Collector, honeyhive: Make) -> None:
@@ -248,6 +266,64 @@ def test_an_enrichment_is_merged_at_honeyhive(collector: Collector, honeyhive: M
         "config": {"model": "m", "api_key": "[redacted]"},
         "user_properties": {"plan": "free"},
     }
+
+
+def cases(kind: str) -> Any:
+    path = Path(__file__).resolve().parent.parent / "vectors" / "registration.json"
+    found = [case for case in json.loads(path.read_text(encoding="utf-8"))["cases"] if kind in case]
+    assert found
+    return pytest.mark.parametrize("case", [pytest.param(case, id=case["name"]) for case in found])
+
+
+@cases("start")
+def test_vectors_of_sessions_that_begin(collector: Collector, honeyhive: Make, case: dict[str, Any]) -> None:
+    start = dict(case["start"])
+    expected = dict(case["expected"]["session"])
+    # A tracer always has a project, a source and a name.
+    tracer = honeyhive(project=start.pop("project", "shop"))
+    with tracer.with_session(**start):
+        pass
+    assert tracer.shutdown(10_000)
+    (request,) = collector.requests_to(START)
+    assert body(request) == {"session": {"project": "shop", "source": "dev", "session_name": "n", **expected}}
+
+
+@cases("enrichment")
+def test_vectors_of_enrichments(collector: Collector, honeyhive: Make, case: dict[str, Any]) -> None:
+    tracer = honeyhive()
+    put = tracer.enrich_session(**case["enrichment"])
+    assert tracer.shutdown(10_000)
+    assert put is (case["expected"] is not None)
+    assert [body(request) for request in collector.requests_to(EVENTS)] == [case["expected"]] * put
+
+
+def test_requests_about_sessions_are_counted(collector: Collector, honeyhive: Make, make_tracer: Make) -> None:
+    collector.apart[START] = Answer(status=429, headers={"retry-after": "0"})
+    tracer = honeyhive()
+    assert tracer.stats()["sessions"] == {"queued": 0, "sent": 0, "dropped": {}, "retried": 0, "last_error": None}
+    work(tracer)
+    collector.wait(lambda: any(request.path == START for request in collector._requests))
+    collector.apart[START] = Answer(status=401)
+    assert tracer.enrich_session({"n": 1})
+    assert tracer.shutdown(10_000)
+    stats = tracer.stats()
+    sessions = stats["sessions"]
+    assert (sessions["queued"], sessions["sent"], sessions["dropped"]) == (0, 1, {"refused": 1})
+    assert sessions["retried"] >= 1
+    assert sessions["last_error"] == "HTTP 401"
+    assert (stats["sent"], stats["dropped"], stats["retried"], stats["last_error"]) == (1, {}, 0, None), "of spans"
+    assert make_tracer().stats()["sessions"]["sent"] == 0, "nobody is told"
+
+
+def test_a_burst_of_sessions_loses_none(collector: Collector, honeyhive: Make) -> None:
+    tracer = honeyhive()
+    collector.apart[START] = Answer(hang=True)
+    count = 3_000
+    for number in range(count):
+        with tracer.with_session(session_id=f"s{number}", inputs={"question": "why?"}):
+            pass
+    sessions = tracer.stats()["sessions"]
+    assert (sessions["queued"], sessions["dropped"]) == (count, {})
 
 
 def test_the_session_that_holds_is_enriched_or_the_one_that_is_named(collector: Collector, honeyhive: Make) -> None:

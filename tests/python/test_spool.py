@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -14,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from collector import Collector
-from tracebaton import Tracer
+from collector import Answer, Collector
+from opentelemetry.trace import get_current_span
+from tracebaton import Tracer, enrich_span_context, trace
 
 ROUNDS = int(os.environ.get("SPOOL_ROUNDS", "6"))
 BINARY = Path(os.environ.get("TRACEBATON_BIN") or Path(__file__).parents[2] / "target" / "release" / "tracebaton")
@@ -232,14 +235,236 @@ def test_a_directory_that_cannot_be_is_a_warning(
     assert str(tmp_path) not in messages[0]
 
 
+def copies(directory: Path, span_id: int) -> int:
+    """How many records of a span there are in the only file."""
+    (file,) = directory.glob("*.spool")
+    return file.read_bytes().count(span_id.to_bytes(8, "big"))
+
+
+def test_a_span_is_recorded_once_when_its_inputs_are_there(tmp_path: Path, make_tracer: Any) -> None:
+    tracer = make_tracer(spool_dir=tmp_path, exporter="otlp", otlp_endpoint=NOWHERE)
+
+    @trace(tracer=tracer)
+    def answer(question: str) -> None:
+        span_id = get_current_span().get_span_context().span_id
+        assert copies(tmp_path, span_id) == 1
+        (file,) = tmp_path.glob("*.spool")
+        assert question.encode() in file.read_bytes()
+
+    answer("is it there?")
+    with enrich_span_context("block", inputs={"q": "there too?"}, tracer=tracer) as span:
+        assert copies(tmp_path, span.get_span_context().span_id) == 1
+    assert copies(tmp_path, span.get_span_context().span_id) == 2, "its start, and its end"
+    event = tracer.create_event("event", event_type="tool")
+    assert event is not None
+    assert copies(tmp_path, int(event, 16)) == 1, "it is over when it begins"
+
+
+class Rude:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+    __repr__ = __str__
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("no")
+
+
+def test_a_span_whose_inputs_cannot_be_captured_is_recorded(tmp_path: Path, make_tracer: Any) -> None:
+    tracer = make_tracer(spool_dir=tmp_path, exporter="otlp", otlp_endpoint=NOWHERE)
+    with enrich_span_context("block", inputs={"q": Rude()}, attributes={"n": Rude()}, tracer=tracer) as span:
+        assert copies(tmp_path, span.get_span_context().span_id) == 1
+
+
+def test_the_sessions_of_interrupted_spans_are_their_own(
+    collector: Collector, tmp_path: Path, make_tracer: Any
+) -> None:
+    code = f"""
+        import contextlib, os, signal, sys
+        from tracebaton import Tracer
+        tracer = Tracer.init(spool_dir=sys.argv[1], session_id="own", exporter="otlp", otlp_endpoint="{NOWHERE}")
+        with contextlib.ExitStack() as stack:
+            for number in range(20):
+                with tracer.with_session(session_id=f"s{{number % 3}}"):
+                    stack.enter_context(tracer.start_span(f"s{{number % 3}}"))
+                stack.enter_context(tracer.start_span("own"))
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert died(code, tmp_path) == -9
+    recover(tmp_path, collector, make_tracer)
+    assert len(collector.spans) == 40
+    for span in collector.spans:
+        assert span.attributes["honeyhive.session_id"] == span.name
+        assert span.attributes["honeyhive.session_auto_create"] is True
+
+
+def test_a_span_that_is_too_large_for_the_spool_is_counted(
+    collector: Collector, tmp_path: Path, make_tracer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracer = make_tracer(spool_dir=tmp_path, exporter="otlp", otlp_endpoint=collector.url)
+    assert tracer.stats()["unspooled"] == 0
+    for _ in range(2):
+        with tracer.start_span("large", attributes={"text": "x" * 1_200_000}):
+            pass
+    assert tracer.flush()
+    stats = tracer.stats()
+    assert (stats["unspooled"], stats["sent"], stats["dropped"]) == (2, 2, {})
+    assert len([record for record in caplog.records if "too large for the spool" in record.getMessage()]) == 1
+
+
+def test_the_size_of_the_file_may_be_given(
+    tmp_path: Path, make_tracer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def made(directory: str, **arguments: Any) -> int:
+        tracer = make_tracer(spool_dir=tmp_path / directory, exporter="otlp", otlp_endpoint=NOWHERE, **arguments)
+        (file,) = (tmp_path / directory).glob("*.spool")
+        found = file.stat().st_size
+        tracer.shutdown()
+        return found
+
+    assert 63 << 20 < made("usual") <= 64 << 20
+    assert 1 << 19 < made("small", spool_bytes=1 << 20) <= 1 << 20
+    monkeypatch.setenv("TRACEBATON_SPOOL_BYTES", str(2 << 20))
+    assert 1 << 20 < made("environment") <= 2 << 20
+    assert made("both", spool_bytes=1 << 20) <= 1 << 20
+    assert caplog.records == []
+    monkeypatch.setenv("TRACEBATON_SPOOL_BYTES", "64MB")
+    assert 63 << 20 < made("wrong") <= 64 << 20
+    assert "TRACEBATON_SPOOL_BYTES" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["64", 1.5, True])
+def test_a_size_of_a_wrong_type_is_an_error(value: Any, make_tracer: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="spool_bytes must be an int"):
+        make_tracer(spool_dir=tmp_path, spool_bytes=value)
+
+
+@pytest.mark.parametrize("value", [-1, 0, (1 << 20) - 1, 1 << 40, 1 << 80])
+def test_a_size_that_is_none_is_an_error(value: int, make_tracer: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="spool_bytes must be a number of bytes from 1048576 to"):
+        make_tracer(spool_dir=tmp_path, spool_bytes=value)
+    assert files(tmp_path) == []
+
+
 @pytest.mark.parametrize("value", [7, b"bytes", ["list"]])
 def test_a_directory_of_a_wrong_type_is_an_error(value: Any, make_tracer: Any) -> None:
     with pytest.raises(TypeError, match="spool_dir must be"):
         make_tracer(spool_dir=value)
 
 
+def test_workers_that_are_killed_are_delivered_while_the_service_runs(collector: Collector, tmp_path: Path) -> None:
+    code = """
+        import os, signal, sys
+        from tracebaton import Tracer
+        tracer = Tracer.init(spool_dir=sys.argv[1], exporter="otlp", otlp_endpoint=sys.argv[2], flush_interval=60)
+        for number in range(3):
+            pid = os.fork()
+            if pid == 0:
+                with tracer.start_span(f"worker {number}"):
+                    pass
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.waitpid(pid, 0)
+        print("ready", flush=True)
+        sys.stdin.read()
+    """
+    process = python(code, tmp_path, collector.url, stdin=subprocess.PIPE)
+    collector.wait_for_spans(3)
+    deadline = time.monotonic() + 20
+    while len(files(tmp_path)) != 1:
+        assert time.monotonic() < deadline, files(tmp_path)
+        time.sleep(0.005)
+    assert sorted(span.name for span in collector.spans) == ["worker 0", "worker 1", "worker 2"]
+    process.communicate(timeout=60)
+    assert (process.returncode, files(tmp_path)) == (0, [])
+
+
+def test_a_child_that_lives_on_does_not_keep_what_its_parent_left(
+    collector: Collector, tmp_path: Path, make_tracer: Any
+) -> None:
+    code = f"""
+        import os, signal, sys
+        from tracebaton import Tracer
+        tracer = Tracer.init(spool_dir=sys.argv[1], exporter="otlp", otlp_endpoint="{NOWHERE}")
+        with tracer.start_span("parent"):
+            pass
+        if os.fork() == 0:
+            os.write(1, b"child\\n")
+            sys.stdin.read()
+            os._exit(0)
+        os.read(0, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    process = python(code, tmp_path, stdin=subprocess.PIPE)
+    assert process.stdout is not None and process.stdin is not None
+    assert process.stdout.readline() == b"child\n"
+    process.kill()
+    process.wait()
+    recover(tmp_path, collector, make_tracer)
+    assert [span.name for span in collector.spans] == ["parent"]
+    process.stdin.close()
+    process.stdout.close()
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+def test_what_is_left_survives_a_wrong_key(collector: Collector, tmp_path: Path, make_tracer: Any) -> None:
+    code = f"""
+        import os, signal, sys
+        from tracebaton import Tracer
+        tracer = Tracer.init(spool_dir=sys.argv[1], exporter="otlp", otlp_endpoint="{NOWHERE}")
+        with tracer.start_span("left"):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert died(code, tmp_path) == -9
+    collector.always = Answer(status=401)
+    tracer = make_tracer(spool_dir=tmp_path, exporter="otlp", otlp_endpoint=collector.url)
+    collector.wait_for_requests(1)
+    tracer.shutdown()
+    stats = tracer.stats()
+    assert (stats["spooled"], stats["recovered"], stats["dropped"]) == (1, 1, {})
+    assert len(collector.requests) == 1, "it is not tried again and again"
+    if BINARY.exists():
+        command = [str(BINARY), "spool", "flush", str(tmp_path), "--endpoint", collector.url]
+        flushed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (flushed.returncode, flushed.stdout) == (1, "otlp: 0 spans delivered, 0 refused, 1 kept\n")
+        assert "(HTTP 401): 1 span kept in the spool" in flushed.stderr
+    collector.always = Answer()
+    recover(tmp_path, collector, make_tracer)
+    assert [span.name for span in collector.spans] == ["left"]
+
+
+@pytest.mark.skipif(not BINARY.exists() or os.getuid() != 0, reason="the command is not built, or this is not root")
+def test_a_file_of_somebody_else_is_an_error(tmp_path: Path) -> None:
+    code = f"""
+        import os, signal, sys
+        from tracebaton import Tracer
+        tracer = Tracer.init(spool_dir=sys.argv[1], exporter="otlp", otlp_endpoint="{NOWHERE}")
+        with tracer.start_span("left"):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        assert died(code, directory) == -9
+        directory.chmod(0o755)
+        binary = directory / "tracebaton"
+        shutil.copy(BINARY, binary)
+
+        def run(what: str) -> subprocess.CompletedProcess[str]:
+            command = [str(binary), "spool", what, name]
+            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, user=65534)
+
+        listed = run("ls")
+        assert " unknown  otlp  unreadable: it cannot be read" in listed.stdout
+        flushed = run("flush")
+        assert flushed.returncode == 1
+        assert "stays where it is: permission denied" in flushed.stderr
+        assert len(files(directory)) == 1
+
+
 @pytest.mark.skipif(not BINARY.exists(), reason="the command is not built")
-def test_the_command_lists_and_delivers(tmp_path: Path, collector: Collector) -> None:
+def test_the_command_lists_and_delivers(tmp_path: Path, collector: Collector, make_tracer: Any) -> None:
     code = f"""
         import os, signal, sys
         from tracebaton import Tracer
@@ -259,6 +484,18 @@ def test_the_command_lists_and_delivers(tmp_path: Path, collector: Collector) ->
     listed = run("ls", str(tmp_path))
     assert (listed.returncode, listed.stdout.count("\n")) == (0, 1)
     assert " dead  otlp  ended 3  open 1  damaged 0 " in listed.stdout
+    # Somebody takes it over, and gets no answer.
+    silent = Collector()
+    silent.always = Answer(hang=True)
+    tracer = make_tracer(spool_dir=tmp_path, exporter="otlp", otlp_endpoint=silent.url)
+    silent.wait_for_requests(1)
+    lines = run("ls", str(tmp_path)).stdout.splitlines()
+    assert sorted((" dead, recovering " in line, " alive " in line) for line in lines) == [(False, True), (True, False)]
+    silent.close()
+    tracer.shutdown(0)
+    deadline = time.monotonic() + 20
+    while run("ls", str(tmp_path)).stdout != listed.stdout:
+        assert time.monotonic() < deadline
     refused = run("flush", str(tmp_path), "--endpoint", NOWHERE)
     assert (refused.returncode, len(files(tmp_path))) == (1, 1)
     assert "otlp: 0 spans delivered, 0 refused, 4 kept" in refused.stdout

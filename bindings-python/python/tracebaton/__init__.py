@@ -12,13 +12,8 @@ from tracebaton._enrich_session import enrich_session
 from tracebaton._enrich_span import enrich_span
 from tracebaton._explain import Finding, explain
 from tracebaton._native import VERSION as __version__
-from tracebaton._native import Policy
-from tracebaton._propagation import (
-    TracebatonPropagator,
-    extract_context_from_carrier,
-    inject_context_into_carrier,
-    with_distributed_trace_context,
-)
+from tracebaton._native import Policy, extract_context_from_carrier, with_distributed_trace_context
+from tracebaton._propagation import TracebatonPropagator, inject_context_into_carrier
 from tracebaton._registry import flush, get_tracer, set_default_tracer
 from tracebaton._span import Span
 from tracebaton._threads import ContextThreadPoolExecutor, patch_threads, unpatch_threads, wrap

@@ -11,7 +11,7 @@ from tracebaton import _native, _registry
 from tracebaton._context import current, set_current
 
 if TYPE_CHECKING:
-    from tracebaton._propagation import DistributedContext, TracebatonPropagator
+    from tracebaton._propagation import TracebatonPropagator
     from tracebaton._provider import OtelTracer
     from tracebaton._tracer import Tracer
 
@@ -56,22 +56,18 @@ class Compatible:
 
     def extract_context(self, carrier: object) -> Context:
         """`extract_context_from_carrier` for this tracer."""
-        from tracebaton._propagation import extract_context_from_carrier
+        return _native.extract_context_from_carrier(carrier, self._self)
 
-        return extract_context_from_carrier(carrier, self._self)
-
-    def link(self, carrier: object) -> DistributedContext:
+    def link(self, carrier: object) -> _native.DistributedContext:
         """Goes on in the trace and session of whoever sent the carrier, until `unlink` with what this returns.
 
         `with_distributed_trace_context` does the same for a block, and needs no `unlink`.
         """
-        from tracebaton._propagation import with_distributed_trace_context
-
-        block = with_distributed_trace_context(carrier, self._self)
+        block = _native.with_distributed_trace_context(carrier, self._self)
         block.__enter__()
         return block
 
-    def unlink(self, token: DistributedContext) -> None:
+    def unlink(self, token: _native.DistributedContext) -> None:
         """Goes back to where `link` was called."""
         if not hasattr(token, "_leave"):
             raise TypeError(f"token must be what link() returned, not {type(token).__name__}")

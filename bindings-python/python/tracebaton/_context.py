@@ -7,6 +7,7 @@ set the context variable and restore the previous context where the current one 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as _otel_context
@@ -38,10 +39,14 @@ else:  # OTEL_PYTHON_CONTEXT names another implementation
     set_current = _runtime.attach
 
 
+set_item = dict.__setitem__
+"""Puts something into a context that nobody else has yet: one that is somebody's is never changed."""
+
+
 def derived(base: Context, key: str, value: object) -> Context:
     """`base` with another value for `key`."""
     context = Context(base)
-    dict.__setitem__(context, key, value)
+    set_item(context, key, value)
     return context
 
 
@@ -62,11 +67,17 @@ class Block:
         self.outer = previous.get(BLOCK_KEY)  # type: ignore[assignment]
         self._previous = previous
         self._context = context
-        dict.__setitem__(context, BLOCK_KEY, self)
+        set_item(context, BLOCK_KEY, self)
         set_current(context)
 
-    def _leave(self) -> None:
-        """Restores the context from before, and undoes what was left attached inside.
+    def _leave(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        """What `__exit__` is where nothing else is to be done: restores the context from before, and undoes what was
+        left attached inside.
 
         In another task than the one that entered (a generator is closed where it is collected) the current context has
         nothing to do with this block, and stays.
@@ -79,3 +90,15 @@ class Block:
                     return
                 block = block.outer
         set_current(self._previous)
+        # The context knows this block: both would be garbage that only the collector of cycles frees.
+        self._context = self._previous
+
+
+async def entered(block: Any) -> Any:
+    """`__aenter__` of a native block."""
+    return block.__enter__()
+
+
+async def left(block: Any, *exc: object) -> None:
+    """`__aexit__` of a native block."""
+    block.__exit__(*exc)

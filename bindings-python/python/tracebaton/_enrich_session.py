@@ -33,7 +33,7 @@ def enrich_session_of(tracer: Tracer, session_id: str | None, fields: dict[str, 
     try:
         put = False
         if tracer._core.elsewhere:
-            span = tracer._otel_tracer.start_span("enrich_session", context)
+            span = tracer._otel_tracer.start_span("enrich_session", context, _records_start=False)
             enrich(span, {**fields, "event_type": "session"})
             put = span._end_elsewhere()
         return _native.enrich_session(tracer._core, scope, session_id is None, fields) or put

@@ -88,7 +88,7 @@ class Events:
         try:
             from tracebaton._enrich import enrich
 
-            span = self._otel_tracer.start_span(event_name, context, start_time=begin)
+            span = self._otel_tracer.start_span(event_name, context, start_time=begin, _records_start=False)
             if not span.is_recording():
                 return None
             enrich(span, {**fields, "event_type": event_type, "event_name": event_name})

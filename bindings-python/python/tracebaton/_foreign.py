@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -33,13 +33,19 @@ _SUPPRESSED = otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY,
 _workers: weakref.WeakSet[ForeignWorker] = weakref.WeakSet()
 
 
-class _Flush(NamedTuple):
+class _Flush:
     """Someone who waits."""
 
-    native: _native.ForeignFlush
-    shutdown: bool
-    told: SimpleQueue[None]
-    """Something was delivered or dropped."""
+    __slots__ = ("deadline", "flushed", "native", "shutdown", "told")
+
+    def __init__(self, native: _native.ForeignFlush, shutdown: bool, deadline: float) -> None:
+        self.native = native
+        self.shutdown = shutdown
+        self.deadline = deadline
+        self.told: SimpleQueue[None] = SimpleQueue()
+        """Something was delivered or dropped."""
+        self.flushed: bool | None = None
+        """Whether the exporter itself has delivered all that it took, once it was asked."""
 
 
 class ForeignWorker:
@@ -81,10 +87,10 @@ class ForeignWorker:
             # Python 3.12 starts none at exit: a flush does the work itself.
             self._thread = None
 
-    def begin(self, shutdown: bool) -> _Flush:
-        """Begins a flush or a shutdown of what is queued by now."""
+    def begin(self, shutdown: bool, seconds: float) -> _Flush:
+        """Begins a flush or a shutdown of what is queued by now, which has so many seconds."""
         self._wants_shutdown |= shutdown and not self._is_shut_down
-        flush = _Flush(self._queue.begin(shutdown), shutdown, SimpleQueue())
+        flush = _Flush(self._queue.begin(shutdown), shutdown, time.monotonic() + seconds)
         self._flushes.append(flush)
         self.wake()
         return flush
@@ -105,10 +111,12 @@ class ForeignWorker:
         finally:
             self._flushes.remove(flush)
             done = self._queue.end(flush.native)
-        return done
+        return done and (flush.shutdown or flush.flushed is True)
 
     def _is_over(self, flush: _Flush) -> bool:
-        return self._queue.is_over(flush.native) and (self._is_shut_down or not flush.shutdown)
+        if not self._queue.is_over(flush.native):
+            return False
+        return self._is_shut_down if flush.shutdown else flush.flushed is not None
 
     def close(self) -> None:
         """The tracer is gone: what is queued gets one attempt, and the thread ends."""
@@ -141,6 +149,8 @@ class ForeignWorker:
                 break
             self._deliver(batch)
             self._tell()
+            self._flush()
+        self._flush()
         if self._wants_shutdown and self._queue.is_finished():
             self._wants_shutdown = False
             failure = self._called(self._exporter.shutdown)
@@ -149,6 +159,29 @@ class ForeignWorker:
             self._is_shut_down = True
             self._tell()
         return seconds
+
+    def _flush(self) -> None:
+        """Asks the exporter to deliver what it took, for those who wait and whose spans it has by now."""
+        over = [
+            flush
+            for flush in list(self._flushes)
+            if not flush.shutdown and flush.flushed is None and self._queue.is_over(flush.native)
+        ]
+        if not over or self._is_parked:
+            return
+        done = True
+        function = getattr(self._exporter, "force_flush", None)
+        if callable(function) and not self._is_shut_down:
+            left = max(flush.deadline for flush in over) - time.monotonic()
+            answers: list[Any] = []
+            failure = self._called(lambda: answers.append(function(max(int(left * 1_000), 0))))
+            if failure is not None:
+                _native.report(f"exporter {type(self._exporter).__name__}: at a flush {failure}")
+            # Exporters that have nothing to say return nothing.
+            done = failure is None and answers[0] is not False
+        for flush in over:
+            flush.flushed = done
+        self._tell()
 
     def _tell(self) -> None:
         for flush in list(self._flushes):

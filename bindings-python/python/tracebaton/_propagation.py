@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, TypeVar
 
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context.context import Context
-from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import (
     CarrierT,
     Getter,
@@ -18,14 +15,13 @@ from opentelemetry.propagators.textmap import (
     default_setter,
 )
 from opentelemetry.trace import SpanKind
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tracebaton import _native
-from tracebaton._context import Block, current
+from tracebaton._context import current
 from tracebaton._native import Policy
 from tracebaton._registry import choose, core_of
 from tracebaton._span import SPAN_KEY, RemoteSpan, Span
-from tracebaton._tracer import Tracer, with_session
+from tracebaton._tracer import Tracer
 
 _Carrier = TypeVar("_Carrier")
 
@@ -60,77 +56,6 @@ def inject_context_into_carrier(
     return carrier
 
 
-def extract_context_from_carrier(
-    carrier: object, tracer: Tracer | None = None, *, tracer_instance: Tracer | None = None
-) -> Context:
-    """The current context with what a carrier holds: the caller's span, session and baggage.
-
-    The carrier is whatever a framework has for headers. What is not valid in it is left out, by the rules of the W3C
-    recommendations, and counted in `stats()`; nothing is raised for it.
-    """
-    chosen = choose(tracer if tracer is not None else tracer_instance)
-    return _native.extract(current(), carrier, None if chosen is None else chosen._core, None)
-
-
-class DistributedContext(Block):
-    """A block in the context that a caller sent: see `with_distributed_trace_context`."""
-
-    __slots__ = ("_carrier", "_policy", "_session_id")
-
-    def __init__(self, carrier: object, tracer: Tracer | None, session_id: str | None, policy: Policy | None) -> None:
-        self._carrier = carrier
-        self.tracer = tracer
-        self._session_id = session_id
-        self._policy = policy
-
-    def __enter__(self) -> Context:
-        previous = current()
-        tracer = self.tracer
-        core = None if tracer is None else tracer._core
-        context = _native.extract(previous, self._carrier, core, self._policy)
-        if self._session_id is not None and tracer is not None:
-            context = with_session(context, tracer, self._session_id)
-        self.span = context.get(SPAN_KEY)
-        self._enter(context, previous)
-        return context
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        self._leave()
-
-    async def __aenter__(self) -> Context:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        self._leave()
-
-
-def with_distributed_trace_context(
-    carrier: object,
-    tracer: Tracer | None = None,
-    *,
-    session_id: str | None = None,
-    policy: Policy | Mapping[str, Any] | None = None,
-    tracer_instance: Tracer | None = None,
-) -> DistributedContext:
-    """A block, for `with` or `async with`, whose spans go on in the caller's trace and session.
-
-    It yields the context and undoes it at the end, whatever happens inside. `carrier` is whatever a framework has for
-    headers: `dict(request.headers)`, a WSGI environ, an ASGI scope's list, gRPC metadata. `session_id` (1 to 256
-    characters) overrides the caller's session; `policy` overrides the tracer's.
-    """
-    chosen = choose(tracer if tracer is not None else tracer_instance)
-    if session_id is not None and not isinstance(session_id, str):
-        raise TypeError(f"session_id must be a str, not {type(session_id).__name__}")
-    if session_id:
-        # Before the block, so that no request fails half-way.
-        _native.check_session_id(session_id)
-    return DistributedContext(carrier, chosen, session_id or None, as_policy(policy))
-
-
 class TracebatonPropagator(TextMapPropagator):
     """OpenTelemetry's propagator over core's codecs: trace context, session and baggage, strict and without loss.
 
@@ -148,17 +73,17 @@ class TracebatonPropagator(TextMapPropagator):
         """`context` with what the carrier holds.
 
         It is for every tracer of the process, unless one was given. Whether the caller's trace goes on is a matter of
-        the policy of the tracer that is meant.
+        the policy of the tracer that is meant, which also counts what is left out.
         """
         base = current() if context is None else context
         core = None if self._tracer is None else self._tracer._core
         meant = None if core is not None else core_of(None, base)
         policy = None if meant is None else meant.inbound_policy
         if getter is default_getter:
-            return _native.extract(base, carrier, core, policy)
+            return _native.extract(base, carrier, core, policy, meant)
         if policy is not None:
-            return _native.extract(base, self._read(carrier, getter), None, policy)
-        return _native.extract_with_getter(base, carrier, getter, core)
+            return _native.extract(base, self._read(carrier, getter), None, policy, meant)
+        return _native.extract_with_getter(base, carrier, getter, core, meant)
 
     def _read(self, carrier: Any, getter: Getter[Any]) -> dict[str, list[str]]:
         """What a getter finds of our headers; one that raises finds nothing."""
@@ -180,8 +105,10 @@ class TracebatonPropagator(TextMapPropagator):
         """
         base = current() if context is None else context
         core = core_of(None, base) if self._tracer is None else self._tracer._core
-        direct = None if setter is default_setter else setter
-        _native.inject(base, carrier, core, _destination(base), direct)
+        span = base.get(SPAN_KEY)
+        # A caller's span says nothing of a destination.
+        url = None if type(span) is RemoteSpan else _destination(span)
+        _native.inject(base, carrier, core, url, None if setter is default_setter else setter)
 
     @property
     def fields(self) -> set[str]:
@@ -189,9 +116,8 @@ class TracebatonPropagator(TextMapPropagator):
         return {"traceparent", "tracestate", "baggage"}
 
 
-def _destination(context: Context) -> str | None:
-    span: Any = context.get(SPAN_KEY)
-    if span is None or type(span) is RemoteSpan or getattr(span, "kind", None) is not SpanKind.CLIENT:
+def _destination(span: Any) -> str | None:
+    if span is None or getattr(span, "kind", None) is not SpanKind.CLIENT:
         return None
     attributes = span._attributes if isinstance(span, Span) else getattr(span, "attributes", None)
     if not isinstance(attributes, Mapping):
@@ -205,6 +131,11 @@ def _destination(context: Context) -> str | None:
 
 def is_default_propagator(propagator: TextMapPropagator) -> bool:
     """Whether this is what OpenTelemetry sets up where nobody says anything."""
+    # A quarter of what importing this package would take otherwise; who asks has loaded them.
+    from opentelemetry.baggage.propagation import W3CBaggagePropagator
+    from opentelemetry.propagators.composite import CompositePropagator
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
     parts = getattr(propagator, "_propagators", None)
     return (
         type(propagator) is CompositePropagator

@@ -38,6 +38,7 @@ class OtelTracer(trace.Tracer):
         start_time: int | None = None,
         record_exception: bool = True,
         set_status_on_exception: bool = True,
+        _records_start: bool = True,
     ) -> Span:
         """Starts a span whose parent is the current span of `context`, without making it current."""
         context = current() if context is None else context
@@ -49,7 +50,9 @@ class OtelTracer(trace.Tracer):
             number = kind.value
         else:
             raise TypeError(f"kind must be a SpanKind, not {type(kind).__name__}")
-        span = self._span_class(self._instrumentation, name, context, number, attributes, links, start_time)
+        span = self._span_class(
+            self._instrumentation, name, context, number, attributes, links, start_time, _records_start
+        )
         if not record_exception:
             span._records_exception = False
         if not set_status_on_exception:
@@ -210,7 +213,7 @@ class TracerProvider(trace.TracerProvider):
     ) -> OtelTracer:
         """The tracer of an instrumenting library: the same one for the same arguments."""
         name = str(instrumenting_module_name or "")
-        items = tuple(sorted((str(key), str(value)) for key, value in attributes.items())) if attributes else ()
+        items = tuple(sorted((str(key), repr(value)) for key, value in attributes.items())) if attributes else ()
         key = (name, instrumenting_library_version, schema_url, items)
         tracer = self._tracers.get(key)
         if tracer is None:

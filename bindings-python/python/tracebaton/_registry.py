@@ -116,7 +116,9 @@ def choose(tracer: Any, context: Context | None = None) -> Tracer | None:
         if not isinstance(tracer, Registered):
             raise TypeError(f"tracer must be a Tracer, not {type(tracer).__name__}")
         return tracer  # type: ignore[return-value]
-    return tracer_of(current() if context is None else context) or get_default_tracer()
+    if context is None:
+        context = current()
+    return tracer_of(context) or _default or _first
 
 
 def core_of(tracer: Any, context: Context) -> _native.Core | None:
@@ -139,7 +141,10 @@ def millis(timeout_millis: Any) -> int:
 
 
 def flush(tracer: Any = None, timeout_millis: float = 30_000) -> bool:
-    """Delivers what has ended so far, of one tracer or of all: True only if all of it was delivered within the time."""
+    """Delivers what has ended so far, of one tracer or of all: True only if all of it was delivered within the time.
+
+    All includes what tracers have left that nobody holds any more.
+    """
     if tracer is not None:
         chosen = choose(tracer)
         return chosen is not None and chosen.flush(timeout_millis)

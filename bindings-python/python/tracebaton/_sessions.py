@@ -116,7 +116,7 @@ class Sessions:
         if fields and self._core.elsewhere:
             from tracebaton._enrich import enrich
 
-            span = self._otel_tracer.start_span("create_session", context)
+            span = self._otel_tracer.start_span("create_session", context, _records_start=False)
             enrich(span, {**fields, "event_type": "session"})
             span._end_elsewhere()
 

@@ -119,6 +119,11 @@ class Span(_native.SpanBase, trace.Span):
         scope = self._instrumentation
         return InstrumentationScope(scope.name, scope.version, scope.schema_url, scope.attributes)
 
+    @property
+    def instrumentation_info(self) -> InstrumentationScope:
+        """The same, under its older name in the SDK."""
+        return self.instrumentation_scope
+
     def to_json(self, indent: int | None = 4) -> str:
         """The span as the SDK's console exporter prints it."""
         return to_json(self, indent)
@@ -131,6 +136,7 @@ class Span(_native.SpanBase, trace.Span):
     _end_time = property(attrgetter("end_time"))
     _resource = property(attrgetter("resource"))
     _instrumentation_scope = property(attrgetter("instrumentation_scope"))
+    _instrumentation_info = property(attrgetter("instrumentation_scope"))
     _name = property(attrgetter("name"), _native.span_replace_name)
     _attributes = property(attrgetter("_attribute_dict"), _native.span_replace_attributes)
 

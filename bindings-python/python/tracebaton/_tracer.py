@@ -22,10 +22,12 @@ from tracebaton._sessions import Sessions
 from tracebaton._span import SpanBlock
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import SpanLimits
+
     from tracebaton._foreign import Exporter
 
 # Keywords of HoneyHive's `init` that are taken so that programs written for it run, and that mean nothing here: there
-# is no cache, no HTTP instrumentation of our own, and routing attributes cannot be lost.
+# is no cache, no HTTP instrumentation of our own, routing attributes cannot be lost, and its ids make an experiment.
 # Each with the types that it may have.
 _WITHOUT_MEANING: dict[str, tuple[type, ...]] = {
     "cache_cleanup_interval": (int, float),
@@ -33,19 +35,14 @@ _WITHOUT_MEANING: dict[str, tuple[type, ...]] = {
     "cache_max_size": (int,),
     "cache_ttl": (int, float),
     "disable_http_tracing": (bool,),
+    "is_evaluation": (bool,),
     "max_span_size": (int,),
     "preserve_core_attributes": (bool,),
 }
-# Keywords that mean something there which is not done here yet: said once for each.
-_NOT_YET: dict[str, tuple[type, ...]] = {
-    "dataset_id": (str,),
-    "datapoint_id": (str,),
-    "evaluation_config": (object,),
+# Keywords that mean something there which cannot be done here, as spans are delivered without Python: said once.
+_NO_EFFECT: dict[str, tuple[type, ...]] = {
     "export_timeout": (int, float),
-    "is_evaluation": (bool,),
-    "link_carrier": (Mapping,),
     "requests_session": (object,),
-    "run_id": (str,),
 }
 _NAME = "tracebaton"
 
@@ -74,8 +71,9 @@ class Tracer(_registry.Registered, Sessions, Events, Compatible):
         service_name: str | None = None,
         redact: bool | None = None,
         capture: bool | None = None,
-        limits: Mapping[str, int] | None = None,
+        limits: Mapping[str, int] | SpanLimits | None = None,
         spool_dir: str | os.PathLike[str] | None = None,
+        spool_bytes: int | None = None,
         set_global: bool | None = None,
         disable_batch: bool | None = None,
         disable_tracing: bool | None = None,
@@ -96,6 +94,11 @@ class Tracer(_registry.Registered, Sessions, Events, Compatible):
         skip_backend_session_creation: bool | None = None,
         config: object = None,
         session_config: object = None,
+        evaluation_config: object = None,
+        run_id: str | None = None,
+        dataset_id: str | None = None,
+        datapoint_id: str | None = None,
+        link_carrier: Mapping[str, Any] | None = None,
         **others: Any,
     ) -> None:
         from tracebaton._propagation import as_policy, install_propagator
@@ -129,23 +132,35 @@ class Tracer(_registry.Registered, Sessions, Events, Compatible):
             "verbose": verbose,
         }
         given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-        for name, more in (("session_config", session_config), ("config", config)):
+        ids = {"run_id": run_id, "dataset_id": dataset_id, "datapoint_id": datapoint_id}
+        experiment = {name: value for name, value in ids.items() if value is not None}
+        for name, more in (
+            ("session_config", session_config),
+            ("evaluation_config", evaluation_config),
+            ("config", config),
+        ):
             if isinstance(more, (int, float, str, bytes, list, tuple)):
                 raise TypeError(f"{name} must be a mapping or an object with settings, not {type(more).__name__}")
             given = {**_fields_of(more, settings), **given}
+            experiment = {**_fields_of(more, ids), **experiment}
+        for name, value in experiment.items():
+            if not isinstance(value, str):
+                raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+        if link_carrier is not None and not isinstance(link_carrier, Mapping):
+            raise TypeError(f"link_carrier must be a mapping, not {type(link_carrier).__name__}")
         more = _fields_of(session_config, ("inputs", "skip_backend_session_creation"))
         inputs = more.get("inputs") if inputs is None else inputs
         if skip_backend_session_creation is None:
             skip_backend_session_creation = more.get("skip_backend_session_creation")
         for name, value in others.items():
-            kinds = _WITHOUT_MEANING.get(name) or _NOT_YET.get(name)
+            kinds = _WITHOUT_MEANING.get(name) or _NO_EFFECT.get(name)
             if kinds is None:
                 raise TypeError(f"init() got an unexpected keyword argument {name!r}")
             if value is not None and not isinstance(value, kinds):
                 wanted = " or ".join(kind.__name__ for kind in kinds)
                 raise TypeError(f"{name} must be a {wanted}, not {type(value).__name__}")
-            if name in _NOT_YET and value:
-                _native.report(f"{name}= has no effect yet")
+            if name in _NO_EFFECT and value:
+                _native.report(f"{name}= has no effect")
         if max_export_batch_size is not None:
             given.setdefault("batch_size", max_export_batch_size)
         prefixes = None if span_name_filters is None else prefixes_of(span_name_filters)
@@ -166,6 +181,8 @@ class Tracer(_registry.Registered, Sessions, Events, Compatible):
             given.update(_limits(limits))
         if spool_dir is not None and not isinstance(spool_dir, (str, os.PathLike)):
             raise TypeError(f"spool_dir must be a str or a path, not {type(spool_dir).__name__}")
+        if spool_bytes is not None and (isinstance(spool_bytes, bool) or not isinstance(spool_bytes, int)):
+            raise TypeError(f"spool_bytes must be an int, not {type(spool_bytes).__name__}")
         given.setdefault("default_session_name", _program_name())
 
         self._core = _native.Core(
@@ -177,19 +194,31 @@ class Tracer(_registry.Registered, Sessions, Events, Compatible):
             inputs=inputs,
             foreign=foreign,
             spool_dir=None if spool_dir is None else os.fsdecode(spool_dir),
+            # What is no size at all is refused there, too.
+            spool_bytes=None if spool_bytes is None else min(max(spool_bytes, 0), 2**63),
         )
         self._core.set_owner(weakref.ref(self))
         if prefixes is not None:
             self._core.set_name_filters(*prefixes)
         if foreign_sampler is not None:
             self._core.set_sampler(foreign_sampler)
-        self._captures = capture is not False
-        self._records_starts = self._core.records_starts
         self._provider = TracerProvider(self._core)
         self._otel_tracer: OtelTracer = self._provider.get_tracer(_NAME, _native.VERSION)
+        self._starter = _native.Starter(
+            self._otel_tracer._instrumentation, self._otel_tracer._span_class, capture is not False
+        )
         _registry.register(self)
+        if self._core.verbose:
+            _say_more(self)
+        # A disabled tracer passes on what comes in: OTEL_SDK_DISABLED has no effect on propagators.
+        install_propagator()
         if self._core.enabled:
-            install_propagator()
+            if experiment:
+                from tracebaton._experiment import ExperimentProcessor
+
+                self._provider.add_span_processor(ExperimentProcessor(experiment))
+            if link_carrier:
+                self.link(link_carrier)
             if set_global is None:
                 set_global = _under_tracebaton_run() and isinstance(
                     otel_trace.get_tracer_provider(), otel_trace.ProxyTracerProvider
@@ -212,15 +241,23 @@ class Tracer(_registry.Registered, Sessions, Events, Compatible):
         `random_flag=False` keeps new traces from saying that their ids are random (W3C Trace Context level 2): a few
         old receivers refuse a `traceparent` that does. A caller's flag is passed on in any case.
         `limits`: a mapping of `attributes`, `events`, `links`, `attributes_per_event`, `attributes_per_link` (how many)
-        and `value_length` (characters, or bytes of bytes).
+        and `value_length` (characters, or bytes of bytes); or the `SpanLimits` of OpenTelemetry's SDK.
         `redact=False` leaves secrets in captured values; `capture=False` captures no arguments and results.
         `inputs`: what the session begins with, at HoneyHive. It is registered there when its first span begins, in the
         background, unless `skip_backend_session_creation` is true: then the first span creates it.
         `spool_dir` (`TRACEBATON_SPOOL_DIR`): a directory on a local disk that several processes may share. Spans are
         there from their start on, so that nothing kills them with the process: what one leaves the next one delivers,
         and spans that never ended as errors, "interrupted".
+        `spool_bytes` (`TRACEBATON_SPOOL_BYTES`): the size of each process's file there, 64 MiB unless given, 1 MiB at
+        least. Spans that it has no room for, or that take more than 1 MiB or an eighth of it, are kept in memory only,
+        counted as `unspooled` and told of once.
         `span_name_filters={"include": [{"type": "prefix", "value": …}], "exclude": […]}` exports only spans whose names
         begin so, and none whose names begin as an excluded one.
+        `run_id`, `dataset_id`, `datapoint_id` (or `evaluation_config` with them): of the experiment that this runs for,
+        in the metadata of every span and of the session.
+        `link_carrier`: what comes next in this task or thread goes on in the trace and session of whoever sent the
+        carrier: `tracer.link` at once.
+        `verbose=True` (`HH_VERBOSE`) has the logger `tracebaton` let records of level DEBUG pass.
         `set_global` makes the provider OpenTelemetry's global one; under `tracebaton-run` it becomes that by itself
         where none is set.
 
@@ -382,8 +419,11 @@ class Tracer(_registry.Registered, Sessions, Events, Compatible):
 
     def stats(self) -> dict[str, Any]:
         """What became of the spans so far: `queued`, `sent`, `dropped` by reason, `retried`, `last_error`,
-        `not_sampled`; `spooled`, which were not delivered but are kept for the next start; `recovered`, which processes
-        that died had left; and `inbound_dropped`: what carriers held that was left out, by rule id."""
+        `not_sampled`; `spooled`, which were not delivered but are kept for the next start; `unspooled`, which the spool
+        had no room for, and `unspooled_starts`, of which it does not know that they began; `recovered`, which processes
+        that died had left; `inbound_dropped`: what carriers held that was left out, by rule id, and `outbound_dropped`,
+        the same of what was to be sent. `destinations` says the first five of each address, or of the `console`, and
+        `sessions` of the requests that tell HoneyHive about sessions."""
         return self._core.stats()
 
     def __repr__(self) -> str:
@@ -416,18 +456,42 @@ def _fields_of(config: object, names: Iterable[str]) -> dict[str, Any]:
     return {name: fields[name] for name in names if fields.get(name) is not None}
 
 
+def _say_more(tracer: Tracer) -> None:
+    import logging
+
+    logger = logging.getLogger(_NAME)
+    logger.setLevel(logging.DEBUG)
+    logger.debug("a tracer: project %s, source %s, session %s", tracer.project, tracer.source, tracer.session_id)
+
+
 def _under_tracebaton_run() -> bool:
     """Whether `tracebaton-run` started this process: then its hook is loaded."""
     return "_tracebaton_hook" in sys.modules
 
 
-_LIMITS = ("attributes", "events", "links", "attributes_per_event", "attributes_per_link", "value_length")
+# With the fields of the SDK's `SpanLimits`.
+_LIMITS = {
+    "attributes": "max_span_attributes",
+    "events": "max_events",
+    "links": "max_links",
+    "attributes_per_event": "max_event_attributes",
+    "attributes_per_link": "max_link_attributes",
+    "value_length": "max_span_attribute_length",
+}
 
 
 def _limits(limits: object) -> dict[str, Any]:
     """The settings that an argument `limits` stands for."""
+    if all(hasattr(limits, field) for field in _LIMITS.values()):
+        given = {name: getattr(limits, field) for name, field in _LIMITS.items()}
+        # `None` is no limit there. Texts have none here either, unless somebody sets one.
+        limits = {
+            name: 2**31 if value is None else value
+            for name, value in given.items()
+            if value is not None or name != "value_length"
+        }
     if not isinstance(limits, Mapping):
-        raise TypeError(f"limits must be a mapping, not {type(limits).__name__}")
+        raise TypeError(f"limits must be a mapping or SpanLimits, not {type(limits).__name__}")
     for name in limits:
         if name not in _LIMITS:
             raise ValueError(f"limits: {name!r} is none of {', '.join(_LIMITS)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import enum
 from collections.abc import Set as AbstractSet
@@ -20,9 +19,12 @@ def open_object(value: Any) -> Any:
         return list(value)
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     kind = type(value)
+    if hasattr(kind, "__dataclass_fields__"):
+        # Loaded already, by whoever made the class: importing this package does not.
+        import dataclasses
+
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if hasattr(kind, "model_dump"):
         return value.model_dump()
     if hasattr(kind, "__attrs_attrs__"):

@@ -23,7 +23,7 @@ from tracebaton._context import SCOPE_KEY, Block, current, derived, set_current
 from tracebaton._http import authority, known_method, set_status
 from tracebaton._native import Policy
 from tracebaton._propagation import as_policy
-from tracebaton._registry import choose
+from tracebaton._registry import EXIT_SECONDS, choose, flush
 from tracebaton._span import SPAN_KEY
 from tracebaton._tracer import Tracer, with_session
 
@@ -247,7 +247,9 @@ def _wsgi_route(environ: _Environ) -> str | None:
 
 
 class AsgiMiddleware(Middleware):
-    """An ASGI application around another one, for HTTP and WebSocket; other scopes, lifespan among them, pass through.
+    """An ASGI application around another one, for HTTP and WebSocket; other scopes pass through. When the application
+    has shut down (lifespan), what was recorded is delivered, for up to five seconds: uvicorn then ends its process by
+    the signal that it got itself, and nothing else of the program runs.
 
     `tracer`: the one that is meant where the request comes in, unless one is given. `policy` overrides the tracer's.
     Each request and each WebSocket has a SERVER span, of event type `chain`, until the application returns; not with
@@ -259,6 +261,8 @@ class AsgiMiddleware(Middleware):
     async def __call__(self, scope: Any, receive: _Receive, send: _Send) -> None:
         """Handles a request, a WebSocket, or what else a server has."""
         kind = scope.get("type")
+        if kind == "lifespan":
+            return await self.app(scope, receive, _delivering(send))
         if kind not in ("http", "websocket"):
             return await self.app(scope, receive, send)
         method = known_method(scope.get("method", "GET"))
@@ -276,6 +280,18 @@ class AsgiMiddleware(Middleware):
 
         async with _Ending(request):
             await self.app(scope, receive, watched)
+
+
+def _delivering(send: _Send) -> _Send:
+    """`send` for a lifespan: before the server hears that the application has shut down, its spans are delivered."""
+
+    async def delivering(message: _Message) -> None:
+        if isinstance(message, dict) and str(message.get("type")).startswith("lifespan.shutdown."):
+            # In the way of the event loop, which has nothing else to do by now.
+            flush(timeout_millis=EXIT_SECONDS * 1000)
+        await send(message)
+
+    return delivering
 
 
 class _Ending:

@@ -51,13 +51,15 @@ class TracebatonSpanProcessor(SpanProcessor):
             core = core_of(self._tracer, context)
             if core is None or not core.enabled:
                 return
+            # First of all: a span that is known to be ours is completed even if something fails here.
+            setattr(span._attributes, _STARTED, (core, {}))
             attributes, link = _native.sdk_started(core, context, span.parent is None)
             present = _plain(span._attributes)
             attributes = {key: value for key, value in attributes.items() if key not in present}
+            setattr(span._attributes, _STARTED, (core, attributes))
             span.set_attributes(attributes)
             if link is not None:
                 span.add_link(link)
-            setattr(span._attributes, _STARTED, (core, attributes))
         except Exception:
             # Tracing must not fail the program.
             _native.report("a span of OpenTelemetry's SDK could not be given its session")
@@ -78,19 +80,29 @@ class TracebatonSpanProcessor(SpanProcessor):
                 _native.report("an exporter raised")
 
     def _complete(self, span: ReadableSpan) -> None:
-        # The span takes no attributes any more, but what it keeps them in does: nothing else can change them so late.
-        kept: Any = span._attributes
-        core, routing = getattr(kept, _STARTED, (None, {}))
-        if core is None:
-            return
+        routing: dict[str, Any] = {}
         try:
+            kept: Any = span._attributes
+            # One that began before the processor was added has its secrets as well.
+            core, routing = getattr(kept, _STARTED, None) or (core_of(self._tracer, current()), routing)
+            if core is None or not core.enabled:
+                return
             present = _plain(kept)
             changes = _native.sdk_ending(core, present)
-            changes.update((key, value) for key, value in routing.items() if key not in present)
-            for key, value in changes.items():
-                kept[key] = value
+            new = {key: value for key, value in routing.items() if key not in present}
+            limit = getattr(kept, "maxlen", None)
+            if limit is not None and len(present.keys() | changes.keys() | new.keys()) > limit:
+                # What is put last pushes out what is oldest: all of it is put anew, the session last.
+                new = {key: present.get(key, value) for key, value in reversed(routing.items())}
+            secrets = {key: present[key] for key in changes if key in present}
+            _put(kept, {**changes, **new})
+            present = _plain(kept)
+            if any(present.get(key) is value for key, value in secrets.items()):
+                raise RuntimeError("the SDK's collection took no change")
         except Exception:
-            _native.report("a span of OpenTelemetry's SDK could not be completed")
+            _native.report("a span of OpenTelemetry's SDK could not be completed: it loses its attributes")
+            # What may be a secret does not leave.
+            span._attributes = dict(routing)
 
     def shutdown(self) -> None:
         """Shuts the exporter down, if there is one."""
@@ -101,6 +113,20 @@ class TracebatonSpanProcessor(SpanProcessor):
         """Asks the exporter, if there is one, whether all was delivered within this time."""
         # Exporters that have nothing to say return nothing.
         return self._exporter is None or self._exporter.force_flush(timeout_millis) is not False
+
+
+def _put(kept: Any, changes: dict[str, Any]) -> None:
+    """Puts attributes into the SDK's collection of a span that has its end's time: since 1.45 it is closed by then, but
+    every processor and exporter has this very object."""
+    closed = getattr(kept, "_immutable", False)
+    if closed:
+        kept._immutable = False
+    try:
+        for key, value in changes.items():
+            kept[key] = value
+    finally:
+        if closed:
+            kept._immutable = True
 
 
 def _plain(attributes: Any) -> dict[str, Any]:

@@ -129,7 +129,11 @@ def _attributes(event: Any, context: Any) -> dict[str, Any]:
     http = (about.get("requestContext") or {}).get("http") or {}
     method = about.get("httpMethod") or http.get("method")
     if method:
-        headers = {str(name).lower(): value for name, value in (about.get("headers") or {}).items()}
+        # A load balancer that hands out all values of a header hands out nothing else.
+        given = about.get("headers") or {
+            name: values[-1] for name, values in (about.get("multiValueHeaders") or {}).items() if values
+        }
+        headers = {str(name).lower(): value for name, value in given.items()}
         found["http.request.method"] = known_method(method)
         found["url.path"] = about.get("path") or about.get("rawPath")
         found["user_agent.original"] = headers.get("user-agent")

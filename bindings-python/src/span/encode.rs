@@ -5,38 +5,44 @@ use std::mem;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use tracebaton::routing::Routing;
-use tracebaton::span::{LinkHead, SpanHead, SpanWriter};
+use tracebaton::span::{LinkHead, SpanHead, SpanWriter, StatusCode};
 
-use super::SpanBase;
+use super::{SpanBase, Starts};
 use crate::attributes::put_all;
 use crate::sink::{Sink, Style};
 use crate::value::{attribute, string};
 
 impl SpanBase {
-    /// Records in the spool what is known of the span by now, in place of what was.
-    pub(super) fn record_start(&self, py: Python<'_>) {
-        if !self.is_recording() || !self.context.flags.is_sampled() {
-            return;
+    /// Records in the spools what is known of the span by now.
+    pub(super) fn begin(&self, py: Python<'_>) -> Starts {
+        if !self.context.flags.is_sampled() {
+            return Starts::Nowhere;
         }
         let (core, scope) = (self.core.get(), &self.instrumentation.get().scope);
-        let start = |sink: &Sink| sink.start(scope, |out| self.encode(py, out, self.routings.of(sink.style())));
-        let started: Vec<_> = core.sinks.iter().map(start).collect();
-        let before = mem::replace(&mut self.state().started, started);
-        for (sink, before) in core.sinks.iter().zip(before) {
-            if let Some(before) = before {
-                sink.forget(before);
-            }
+        let start = |sink: &Sink| {
+            sink.start(scope, |out| {
+                let (writer, status) = self.write(py, out);
+                writer.finish_start(status.0, &status.1, self.routings.of(sink.style()))
+            })
+        };
+        // Most tracers have one, which needs no list.
+        match &core.sinks[..] {
+            [sink] => start(sink).map_or(Starts::Nowhere, Starts::One),
+            sinks => Starts::Several(sinks.iter().map(start).collect()),
         }
     }
 
     /// Encodes the span into the queue of every exporter of these styles.
     pub(super) fn deliver(&self, py: Python<'_>, to: impl Fn(Style) -> bool) {
         let core = self.core.get();
-        let mut started =
-            if core.records_starts { mem::take(&mut self.state().started) } else { Vec::new() }.into_iter();
+        let started = if core.records_starts { mem::take(&mut self.state().started) } else { Starts::Nowhere };
         let scope = &self.instrumentation.get().scope;
-        for sink in &core.sinks {
-            let started = started.next().flatten();
+        for (index, sink) in core.sinks.iter().enumerate() {
+            let started = match &started {
+                Starts::Nowhere => None,
+                Starts::One(started) => Some(*started),
+                Starts::Several(started) => started.get(index).copied().flatten(),
+            };
             if to(sink.style()) {
                 sink.take(py, scope, started, |out| self.encode(py, out, self.routings.of(sink.style())));
             } else if let Some(started) = started {
@@ -46,6 +52,13 @@ impl SpanBase {
     }
 
     pub(super) fn encode(&self, py: Python<'_>, out: &mut Vec<u8>, routing: &Routing) {
+        let (writer, (status, description)) = self.write(py, out);
+        writer.finish(status, &description, routing);
+    }
+
+    /// Writes everything but the end of the entry, which is left with the status.
+    #[inline]
+    fn write<'a>(&'a self, py: Python<'_>, out: &'a mut Vec<u8>) -> (SpanWriter<'a>, (StatusCode, String)) {
         let limits = &self.core.get().limits;
         // Values that a processor put among the attributes may run code of their own, which may look at this span: it is
         // not locked meanwhile.
@@ -90,6 +103,6 @@ impl SpanBase {
             writer.link(&head, |out| put_all(py, out, link.attributes.as_ref(), link.dropped));
         }
         writer.count_dropped(state.dropped_attributes, state.dropped_events, state.dropped_links);
-        writer.finish(state.status, &state.description, routing);
+        (writer, (state.status, state.description.clone()))
     }
 }

@@ -7,7 +7,7 @@ use tracebaton::routing::RoutingKey;
 
 use super::SpanBase;
 use crate::attributes::each_attribute;
-use crate::value::{kept, string};
+use crate::value::{kept, shortened, string};
 
 /// What became of an attribute.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,11 @@ pub(super) enum Put {
     Dropped,
 }
 
+/// Whether no limit holds for an attribute of this key.
+fn is_own(key: &str) -> bool {
+    RoutingKey::of(key).is_some() || key == EVENT_TYPE
+}
+
 impl SpanBase {
     /// Puts an attribute into a collection.
     pub(super) fn put(
@@ -30,10 +35,15 @@ impl SpanBase {
         value: &Bound<'_, PyAny>,
     ) -> PyResult<Put> {
         let Ok(text) = key.cast::<PyString>() else { return Ok(Put::Dropped) };
-        let Some(value) = kept(value)? else { return Ok(Put::Nothing) };
+        let Some(mut value) = kept(value)? else { return Ok(Put::Nothing) };
+        // Rule SPAN-limits, for those who read the span before it is encoded.
+        if let Some(length) = self.core.get().limits.value_length
+            && !is_own(&string(text))
+        {
+            value = shortened(value, length)?;
+        }
         if target.len() >= limit && !target.contains(key)? {
-            let text = string(text);
-            if RoutingKey::of(&text).is_none() && text != EVENT_TYPE {
+            if !is_own(&string(text)) {
                 return Ok(Put::Dropped);
             }
         }

@@ -5,14 +5,15 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tracebaton::span::StatusCode;
 
-use super::{Event, SpanBase, name_of};
+use super::{Event, SpanBase, name_of, shared_name_of};
 use crate::attributes::each_attribute;
+use crate::clock::{given_ns, wall_ns};
 use crate::value::text_of;
 
 /// Replaces the name, also after the end.
 #[pyfunction]
 pub(crate) fn span_replace_name(span: &Bound<'_, SpanBase>, name: &Bound<'_, PyAny>) {
-    let name = name_of(name);
+    let name = shared_name_of(name);
     span.get().state().name = name;
 }
 
@@ -58,7 +59,7 @@ pub(crate) fn span_replace_events(span: &Bound<'_, SpanBase>, events: &Bound<'_,
         let (attributes, dropped) = span.collection(py, Some(&attributes), limits.attributes_per_event)?;
         kept.push(Event {
             name: name_of(&event.getattr(pyo3::intern!(py, "name"))?),
-            time_ns: event.getattr(pyo3::intern!(py, "timestamp"))?.extract()?,
+            time_ns: given_ns(Some(&event.getattr(pyo3::intern!(py, "timestamp"))?)).unwrap_or_else(wall_ns),
             attributes,
             dropped,
         });

@@ -2,6 +2,7 @@
 #![no_main]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use tracebaton::delivery::{Config, Delivery, Scope};
@@ -52,6 +53,8 @@ fuzz_target!(|data: &[u8]| {
     let Some(spool) = Spool::new(header, Box::new(memory), b"resource") else { panic!("sizes that fit") };
     delivery.set_spool(spool);
     let scopes = [Scope::new(b"one"), Scope::new(b"two")];
+    // An attribute each.
+    let commons = [None, Some(Arc::from(&b"\x4a\x03\x0a\x01a"[..])), Some(Arc::from(&b"\x4a\x03\x0a\x01b"[..]))];
     let mut written = BTreeSet::new();
     let (orders, damage) = data.split_at(data.len().min(usize::from(writes)));
     let mut open = Vec::new();
@@ -60,7 +63,7 @@ fuzz_target!(|data: &[u8]| {
         let bytes = entry(order, size);
         written.insert(bytes[2..].to_vec());
         match order % 3 {
-            0 => open.extend(delivery.start(scope, &bytes)),
+            0 => open.extend(delivery.start(scope, &bytes, commons[usize::from(order & 3) % 3].as_ref())),
             1 => drop(delivery.push(scope, || 0, |out| out.extend_from_slice(&bytes))),
             _ => {
                 if let Some(start) = open.pop() {

@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use super::{Baggage, Entry, Member, push, push_entry};
 use crate::octets::{cut, trim};
+use crate::percent;
 use crate::rule::{Rule, RuleSet};
 
 /// Collects the members of one `baggage` header, the most important first. The first that does not fit ends the list:
@@ -30,24 +31,47 @@ impl BaggageWriter {
         }
         let before = self.text.len();
         match push_entry(&mut self.text, entry) {
-            Ok(()) if self.members_left == 0 || self.text.len() > self.max_bytes => {
-                self.text.truncate(before);
-                self.end();
-            }
-            Ok(()) => self.members_left = self.members_left.saturating_sub(1),
+            Ok(()) => self.keep_from(before),
             Err(rule) => self.dropped.insert(rule),
         }
     }
 
+    /// Writes a value without properties, encoded, under a name that is a token.
+    pub(crate) fn plain(&mut self, name: &str, value: &str) {
+        self.write(|text| {
+            push(text, name);
+            text.push('=');
+            percent::encode(value, text);
+        });
+    }
+
     /// Writes a value that came in, with its properties, under a name that is a token.
     pub(crate) fn raw(&mut self, name: &str, value: &str) {
-        if self.fits(1, name.len().saturating_add(value.len()).saturating_add(1)) {
-            push(&mut self.text, name);
-            self.text.push('=');
-            self.text.push_str(value);
-            self.members_left = self.members_left.saturating_sub(1);
-        } else {
+        self.write(|text| {
+            push(text, name);
+            text.push('=');
+            text.push_str(value);
+        });
+    }
+
+    /// Writes one member, if it has room.
+    #[inline]
+    fn write(&mut self, member: impl FnOnce(&mut String)) {
+        if self.full {
+            return;
+        }
+        let before = self.text.len();
+        member(&mut self.text);
+        self.keep_from(before);
+    }
+
+    /// Keeps the member that was written there, if it fits.
+    fn keep_from(&mut self, before: usize) {
+        if self.members_left == 0 || self.text.len() > self.max_bytes {
+            self.text.truncate(before);
             self.end();
+        } else {
+            self.members_left = self.members_left.saturating_sub(1);
         }
     }
 

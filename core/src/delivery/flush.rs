@@ -89,8 +89,17 @@ impl Flushes {
         Some(Losses { pushed: flush.pushed, settled: flush.settled? } == flush.reported)
     }
 
-    /// Ends a flush. What it has seen lost is reported by its answer, and not by the next flush again.
-    pub(super) fn end(&mut self, ticket: Ticket) -> bool {
+    /// The last batch before a flush.
+    pub(super) fn upto(&self, ticket: &Ticket) -> u64 {
+        self.pending.iter().find(|flush| flush.id == ticket.0).map_or(0, |flush| flush.upto)
+    }
+
+    /// Ends a flush. What it has seen lost is reported by its answer, and not by the next flush again. `is_over` says that
+    /// what is not settled does not matter.
+    pub(super) fn end(&mut self, ticket: Ticket, is_over: bool) -> bool {
+        if let (true, Some(flush)) = (is_over, self.pending.iter_mut().find(|flush| flush.id == ticket.0)) {
+            flush.settled.get_or_insert_with(|| with_early(self.lost.settled, &self.early, flush.upto));
+        }
         let outcome = self.outcome(&ticket).unwrap_or(false);
         if let Some(index) = self.pending.iter().position(|flush| flush.id == ticket.0) {
             let flush = self.pending.swap_remove(index);

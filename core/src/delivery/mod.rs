@@ -13,6 +13,7 @@
 mod batch;
 mod flush;
 mod grouping;
+mod recovering;
 mod spooled;
 mod stats;
 #[cfg(test)]
@@ -35,7 +36,8 @@ use grouping::Held;
 pub use stats::{Drops, Reason, Stats};
 
 use crate::spool::Spool;
-use spooled::{Lost, Recovered};
+use recovering::Recovering;
+use spooled::Lost;
 
 const SECOND: u64 = 1_000_000_000;
 const MIB: usize = 1024 * 1024;
@@ -64,6 +66,18 @@ pub struct Config {
     pub backoff_most_ns: u64,
     /// The bytes of the largest span that is sent (OTLP/HTTP recommends 64 MiB for a request).
     pub request_bytes: usize,
+    /// How long, in ns, until the spools of other processes are looked for again. After spans from there could not be
+    /// delivered, that doubles with every failure, up to [`RESCANS`](Self::RESCANS) times as long.
+    pub rescan_ns: u64,
+    /// The scope of what a flush does not answer for, if there is one: its loss is counted, but what it says is said by
+    /// something else, too.
+    pub expendable: Option<Scope>,
+}
+
+impl Config {
+    /// The longest pause between two attempts to deliver what other processes have left, counted in
+    /// [`rescan_ns`](Self::rescan_ns): with the usual one about an hour.
+    pub const RESCANS: u64 = 128;
 }
 
 impl Default for Config {
@@ -79,6 +93,8 @@ impl Default for Config {
             backoff_ns: SECOND,
             backoff_most_ns: 30 * SECOND,
             request_bytes: 64 * MIB,
+            rescan_ns: 30 * SECOND,
+            expendable: None,
         }
     }
 }
@@ -204,8 +220,8 @@ pub struct Delivery {
     held: Held,
     /// Closed batches in the order in which they are sent.
     ready: VecDeque<Batch>,
-    /// The number of the batch that is being sent.
-    in_flight: Option<u64>,
+    /// The number of the batch that is being sent, and whether a flush does not answer for it.
+    in_flight: Option<(u64, bool)>,
     last_number: u64,
     /// An empty batch whose buffers are used again.
     spare: Option<Batch>,
@@ -221,7 +237,9 @@ pub struct Delivery {
     flushes: Flushes,
     stats: Stats,
     spool: Option<Spool>,
-    recovered: Recovered,
+    /// There should be a spool, and is none.
+    lacks_spool: bool,
+    recovering: Recovering,
 }
 
 impl Delivery {
@@ -247,7 +265,8 @@ impl Delivery {
             flushes: Flushes::default(),
             stats: Stats::default(),
             spool: None,
-            recovered: Recovered::Nothing,
+            lacks_spool: false,
+            recovering: Recovering::default(),
         }
     }
 
@@ -298,6 +317,8 @@ impl Delivery {
         if let Some(mark) = mark {
             self.open.run(scope).marks.push(mark.unwrap_or(0));
             self.stats.unspooled = self.stats.unspooled.saturating_add(u64::from(mark.is_none()));
+        } else if self.lacks_spool {
+            self.stats.unspooled = self.stats.unspooled.saturating_add(1);
         }
         if self.open.spans == 0 {
             self.opened_ns = now();
@@ -345,7 +366,7 @@ impl Delivery {
             return Next::GaveUp { spans, spooled };
         }
         let Some(batch) = self.ready.pop_front() else { return Next::Idle };
-        self.in_flight = Some(batch.number);
+        self.in_flight = Some((batch.number, self.is_expendable(&batch)));
         Next::Send(batch)
     }
 
@@ -356,6 +377,7 @@ impl Delivery {
         let (connected, after_ns) = match answer {
             Answer::Accepted { rejected, message } => {
                 self.recovered();
+                self.recovering.answered();
                 if let Some(message) = message {
                     self.stats.last_error = Some(message);
                 }
@@ -378,7 +400,10 @@ impl Delivery {
                     (None, Some(why)) => why.into_owned(),
                     (None, None) => String::from("refused"),
                 });
-                return self.drop_batch(batch, Reason::Refused).outcome(Reason::Refused);
+                // What another process has left is none of the request's fault, unless the request itself is bad: a wrong
+                // key at one start must not cost spans that the next one could deliver.
+                let stays = batch.is_recovered && status != Some(400);
+                return self.drop_or_leave(batch, Reason::Refused, stays).outcome(Reason::Refused);
             }
             Answer::TooLarge => {
                 self.recovered();
@@ -430,9 +455,20 @@ impl Delivery {
         self.flushes.outcome(ticket)
     }
 
-    /// Ends a flush, and says whether everything pushed before it has been delivered.
+    /// Ends a flush, and says whether everything pushed before it has been delivered, but for what is
+    /// [expendable](Config::expendable).
     pub fn flush_end(&mut self, ticket: Ticket) -> bool {
-        self.flushes.end(ticket)
+        let upto = self.flushes.upto(&ticket);
+        let mut left = self.ready.iter().filter(|batch| batch.number <= upto);
+        let is_over = left.all(|batch| self.is_expendable(batch))
+            && self.in_flight.is_none_or(|(number, is_expendable)| is_expendable || number > upto);
+        self.flushes.end(ticket, is_over)
+    }
+
+    /// Whether a flush does not answer for a batch.
+    fn is_expendable(&self, batch: &Batch) -> bool {
+        let expendable = self.config.expendable.as_ref();
+        expendable.is_some_and(|expendable| batch.runs().all(|run| run.scope.is(expendable)))
     }
 
     /// Takes no more spans. What is queued is still delivered, with retries, but dropped as soon as no connection to
@@ -541,7 +577,7 @@ impl Delivery {
         let settled = self.settled_number();
         self.flushes.settled(settled);
         if batch.is_recovered {
-            self.recovered = Recovered::Over(batch, is_done);
+            self.recovering.over(batch, is_done);
         } else if self.spare.is_none() {
             batch.recycle();
             self.spare = Some(batch);
@@ -550,7 +586,8 @@ impl Delivery {
 
     /// Every batch up to this number is settled.
     fn settled_number(&self) -> u64 {
-        let first = self.in_flight.or(self.ready.front().map(|batch| batch.number));
+        let in_flight = self.in_flight.map(|(number, _)| number);
+        let first = in_flight.or(self.ready.front().map(|batch| batch.number));
         first.map_or(self.last_number, |first| first.saturating_sub(1))
     }
 

@@ -1,11 +1,9 @@
 //! Delivery with a spool: what is there besides the queue, and what comes from the spools of processes that are gone.
 
-use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::mem;
-
 use super::{Batch, Close, Config, Delivery, Outcome, Pushed, Reason, Scope};
 use crate::spool::{Spool, Start};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 /// What became of the spans of batches that left the queue undelivered.
 #[derive(Clone, Copy, Default, Debug)]
@@ -31,17 +29,6 @@ impl Lost {
     }
 }
 
-/// Spans from the spool of a process that is gone: see [`push_recovered`](Delivery::push_recovered).
-#[derive(Debug)]
-pub(super) enum Recovered {
-    /// There are none.
-    Nothing,
-    /// They are queued or on their way.
-    Queued,
-    /// They are delivered or dropped for good, or not.
-    Over(Batch, bool),
-}
-
 impl Delivery {
     /// Gives the queue a spool, which must be for the same resource; only one that has nothing queued takes it.
     pub fn set_spool(&mut self, spool: Spool) {
@@ -50,12 +37,21 @@ impl Delivery {
         }
     }
 
+    /// There should be a spool, and there can be none: every span that is queued counts as
+    /// [unspooled](super::Stats::unspooled).
+    pub fn lack_spool(&mut self) {
+        self.lacks_spool = true;
+    }
+
     /// Records in the spool that a span begins: an entry as [`push`](Self::push) has it, with what is known by now. If the
     /// process dies before the span ends, the next start delivers it as [interrupted](crate::spool::interrupted).
-    /// `None` if there is no spool, or no room in it.
+    /// `None` if there is no spool, or no room in it. `common` are more fields of the span, as [`Spool::start`] has them.
     #[inline]
-    pub fn start(&mut self, scope: &Scope, entry: &[u8]) -> Option<Start> {
-        self.spool.as_mut()?.start(scope, entry)
+    pub fn start(&mut self, scope: &Scope, entry: &[u8], common: Option<&Arc<[u8]>>) -> Option<Start> {
+        let spool = self.spool.as_mut()?;
+        let start = spool.start(scope, entry, common);
+        self.stats.unspooled_starts = self.stats.unspooled_starts.saturating_add(u64::from(start.is_none()));
+        start
     }
 
     /// As [`push`](Self::push), for a span whose [start](Self::start) was recorded. Whatever becomes of the span, it is
@@ -91,12 +87,6 @@ impl Delivery {
         if self.spans == 0 { self.spool.take() } else { None }
     }
 
-    /// Whether this is a good moment for [`push_recovered`](Self::push_recovered): nothing else waits to be sent, the last
-    /// request did not fail, and spans are taken.
-    pub fn wants_recovered(&self) -> bool {
-        self.is_idle() && matches!(self.recovered, Recovered::Nothing)
-    }
-
     /// Whether nothing waits to be sent, the last request did not fail, and spans are taken.
     fn is_idle(&self) -> bool {
         self.close == Close::Open && self.in_flight.is_none() && self.ready.is_empty() && self.failures == 0
@@ -124,33 +114,12 @@ impl Delivery {
     }
 
     /// Queues a batch as it is.
-    fn enqueue(&mut self, mut batch: Batch) {
+    pub(super) fn enqueue(&mut self, mut batch: Batch) {
         self.last_number = self.last_number.saturating_add(1);
         batch.number = self.last_number;
         self.bytes = self.bytes.saturating_add(batch.bytes);
         self.spans = self.spans.saturating_add(batch.spans);
         self.ready.push_back(batch);
-    }
-
-    /// Queues spans of a process that is gone, a batch of its [`Recovery`](crate::spool::Recovery). They are sent like
-    /// others. Ask [`take_recovered`](Self::take_recovered) what became of them.
-    pub fn push_recovered(&mut self, mut batch: Batch) {
-        batch.is_recovered = true;
-        self.stats.recovered = self.stats.recovered.saturating_add(batch.spans as u64);
-        self.recovered = Recovered::Queued;
-        self.enqueue(batch);
-    }
-
-    /// The batch that [`push_recovered`](Self::push_recovered) queued, once it has left the queue; and whether its spans
-    /// are delivered or dropped for good. Else they have to stay where they came from.
-    pub fn take_recovered(&mut self) -> Option<(Batch, bool)> {
-        match mem::replace(&mut self.recovered, Recovered::Nothing) {
-            Recovered::Over(batch, is_done) => Some((batch, is_done)),
-            other => {
-                self.recovered = other;
-                None
-            }
-        }
     }
 
     /// The queue does not take a span: it is dropped, unless the spool can keep it for later. Without one it is not even
@@ -172,14 +141,23 @@ impl Delivery {
             }
         }
         self.stats.dropped.add(reason, 1);
-        self.flushes.lost_at_push(1);
+        if self.config.expendable.as_ref().is_none_or(|expendable| !expendable.is(scope)) {
+            self.flushes.lost_at_push(1);
+        }
         Pushed::Dropped(reason)
     }
 
     /// A batch leaves the queue undelivered. What is in a spool stays there, if another try is worth it.
     pub(super) fn drop_batch(&mut self, batch: Batch, reason: Reason) -> Lost {
+        self.drop_or_leave(batch, reason, reason.is_temporary())
+    }
+
+    /// As [`drop_batch`](Self::drop_batch); `is_kept` says whether another try is worth it.
+    pub(super) fn drop_or_leave(&mut self, batch: Batch, reason: Reason, is_kept: bool) -> Lost {
         let spans = batch.spans as u64;
-        let is_kept = reason.is_temporary();
+        if is_kept && batch.is_recovered {
+            self.recovering.left(spans, reason);
+        }
         let spooled = match (is_kept, &self.spool) {
             (true, _) if batch.is_recovered => spans,
             (true, Some(_)) => batch.marks().count() as u64,
@@ -193,7 +171,9 @@ impl Delivery {
         let dropped = spans.saturating_sub(spooled);
         self.stats.dropped.add(reason, dropped);
         self.stats.spooled = self.stats.spooled.saturating_add(spooled);
-        self.flushes.lost_in_batch(batch.number, spans);
+        if !self.is_expendable(&batch) {
+            self.flushes.lost_in_batch(batch.number, spans);
+        }
         self.settle(batch, !is_kept);
         Lost { dropped, spooled }
     }

@@ -9,7 +9,7 @@ use alloc::string::String;
 pub enum Reason {
     /// The queue was at its bound when the span ended.
     QueueFull,
-    /// The destination refused it with a status that must not be retried, or gave no valid HTTP answer.
+    /// The destination refused it with a status that must not be retried, or gave no answer that can be read.
     Refused,
     /// It was retried until the total time for that was over.
     GaveUp,
@@ -64,7 +64,8 @@ impl Drops {
         Reason::ALL.iter().map(|reason| (*reason, self.get(*reason)))
     }
 
-    pub(super) fn add(&mut self, reason: Reason, spans: u64) {
+    /// Counts spans that were dropped for this reason.
+    pub fn add(&mut self, reason: Reason, spans: u64) {
         if let Some(count) = self.0.get_mut(reason as usize) {
             *count = count.saturating_add(spans);
         }
@@ -89,8 +90,12 @@ pub struct Stats {
     /// Spans that left the queue undelivered and are in the spool: they are queued again when the destination takes spans,
     /// or the next start delivers them.
     pub spooled: u64,
-    /// Spans that the spool had no room for: they were in the queue only.
+    /// Spans that the spool had no room for when they ended, or that are larger than a segment of it; or all of them where
+    /// there can be no spool. They were in the queue only.
     pub unspooled: u64,
+    /// Spans of which the spool had no room for the beginning: should the process die before they end, nobody hears of
+    /// them.
+    pub unspooled_starts: u64,
     /// Spans of processes that are gone, taken from their spools into the queue.
     pub recovered: u64,
     /// What went wrong last, in a few words; holds no address, header or secret.

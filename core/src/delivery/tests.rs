@@ -475,6 +475,36 @@ fn what_is_abandoned_behind_a_batch_on_its_way_is_no_loss_to_a_flush_before_it()
 }
 
 #[test]
+fn a_flush_does_not_answer_for_what_is_expendable() {
+    let expendable = Scope::new(b"expendable");
+    let mut bench = Bench::new(Config { batch_spans: Some(1), expendable: Some(expendable.clone()), ..config() });
+    let push = |bench: &mut Bench, is_expendable: bool| {
+        let other = Scope::new(b"other");
+        let scope = if is_expendable { &expendable } else { &other };
+        let _ = bench.delivery.push(scope, || 0, |out| out.extend_from_slice(&[1; 10]));
+    };
+    // One that is refused, and one that waits.
+    push(&mut bench, true);
+    let batch = bench.sent();
+    bench.answer(batch, refused());
+    push(&mut bench, true);
+    let flush = bench.delivery.flush();
+    assert_eq!(bench.delivery.flushed(&flush), None);
+    assert!(bench.delivery.flush_end(flush));
+    assert_eq!(bench.delivery.stats().dropped.get(Reason::Refused), 1, "it is counted all the same");
+    // Something else waits behind it.
+    push(&mut bench, false);
+    let flush = bench.delivery.flush();
+    assert!(!bench.delivery.flush_end(flush));
+    let flush = bench.delivery.flush();
+    let batch = bench.sent();
+    bench.answer(batch, accepted());
+    let batch = bench.sent();
+    bench.answer(batch, refused());
+    assert!(!bench.delivery.flush_end(flush));
+}
+
+#[test]
 fn without_retry_the_first_failure_ends_the_queue() {
     let mut bench = Bench::new(config());
     bench.pushes(2, 100);

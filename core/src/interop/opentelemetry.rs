@@ -40,7 +40,7 @@ use otel::propagation::{Extractor as OtelExtractor, Injector as OtelInjector, Te
 use otel::trace::{SpanContext as OtelSpanContext, TraceContextExt, TraceState as OtelTraceState};
 
 use crate::baggage::{Baggage, Entry, reconcile};
-use crate::carrier::{Collected, Extractor, Header, Injector, Spelling, header_of, matters};
+use crate::carrier::{Collected, Extractor, Header, Injector, Kind, Spelling, header_of};
 use crate::context::SpanContext;
 use crate::extract::extract_collected;
 use crate::id::{TraceFlags, TraceId};
@@ -363,7 +363,7 @@ fn current_span(cx: &Context, carried: Option<&Carried>) -> Option<SpanContext> 
 fn collect(carrier: &dyn OtelExtractor) -> Collected<'_> {
     let mut seen = BTreeSet::new();
     let mut names = carrier.keys();
-    names.retain(|name| matters(name.as_bytes()) && seen.insert(*name));
+    names.retain(|name| Kind::of(name.as_bytes()).is_some() && seen.insert(*name));
     let mut collected = Collected::default();
     for header in Header::ALL {
         let ours = names.iter().copied().filter(|name| header_of(name.as_bytes()) == Some(header));

@@ -26,6 +26,7 @@
 //! | SET13 | variables without a prefix of their own are not read: `PROJECT` or `SESSION_ID` may mean anything to the program |
 //! | SET14 | `OTEL_EXPORTER_OTLP_[TRACES_]CERTIFICATE`, `_CLIENT_CERTIFICATE` and `_CLIENT_KEY` are paths of PEM files for that endpoint, traces first; a key without a certificate has no effect and one warning |
 //! | SET15 | new traces carry the random flag (TP10) unless `random_flag` is false: some old receivers refuse a header with it |
+//! | SET16 | `NO_PROXY` exempts names with all below them, addresses, networks and ports ([`is_no_proxy`]) |
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -38,13 +39,16 @@ use crate::session;
 
 mod destination;
 mod environment;
+mod proxy;
 mod resource;
 #[cfg(test)]
 mod tests;
 mod url;
 
 pub use destination::{Encoding, Exporter, HONEYHIVE_URL, HoneyHive, LOCAL_URL, Otlp, Tls};
+pub use proxy::is_no_proxy;
 pub use resource::Resource;
+pub use url::basic_credentials;
 
 use environment::Environment;
 

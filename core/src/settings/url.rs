@@ -90,10 +90,15 @@ impl<'a> Url<'a> {
     pub(super) fn authorization(&self) -> Option<String> {
         let userinfo = self.userinfo?;
         let credentials = if userinfo.contains(':') { userinfo.into() } else { format!("{userinfo}:") };
-        let mut header = String::from("Basic ");
-        escape::base64(percent::decode(&credentials).as_bytes(), &mut |piece| header.push_str(piece));
-        Some(header)
+        Some(basic_credentials(&percent::decode(&credentials)))
     }
+}
+
+/// The value of an `Authorization` or `Proxy-Authorization` header (RFC 7617) for `user:password`. **Secret.**
+pub fn basic_credentials(credentials: &str) -> String {
+    let mut header = String::from("Basic ");
+    escape::base64(credentials.as_bytes(), &mut |piece| header.push_str(piece));
+    header
 }
 
 #[cfg(test)]

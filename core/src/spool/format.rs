@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! file     [header, 4096 bytes] [segment] [segment] …
-//! header   magic 8, version 4, process 4, nonce 8, made 8, segment bytes 4, segments 4, label 16, checksum 4
+//! header   magic 8, version 4, process 4, nonce 8, made 8, segment bytes 4, segments 4, label 16, checksum 4,
+//!          recovered 4
 //! segment  [head 16: sequence 8, magic 4, checksum 4] [record] [record] … [the head again]
 //! record   [head 16: length 4, kind 1, state 1, scope 2, checksum of the head 4, of the payload 4] [payload] [to 8]
 //! ```
 //!
 //! Numbers are little-endian; records begin at multiples of eight bytes. A segment is used again and again, each time
 //! with another sequence number, which is part of every checksum in it: what an earlier use left behind is not taken for
-//! a record. The state is part of no checksum, since it changes while the rest stays.
+//! a record. The state is part of no checksum, since it changes while the rest stays; nor is what stands behind the
+//! checksum of the header: not zero once another process has begun to recover the file, which says that its own is gone.
 
 use alloc::string::String;
 
@@ -19,6 +21,8 @@ use super::checksum::{self, mix};
 pub const HEADER_BYTES: usize = 4096;
 /// Where the checksum of the header stands, and so how much of the page is used.
 const HEADER_CHECKED: usize = 56;
+/// Where in the header stands whether another process has recovered the file: four bytes, zero if none has.
+pub const RECOVERED_AT: usize = HEADER_CHECKED + 4;
 /// The longest label, in bytes.
 pub const LABEL_BYTES: usize = 16;
 const MAGIC: [u8; 8] = *b"tbspool\0";
@@ -54,6 +58,12 @@ pub(super) enum Kind {
     End = 4,
     /// The end of a segment that was left for another: what precedes it is no torn write.
     Full = 5,
+    /// Fields of `Span` that spans which begin have in common, before the first record of its segment that leaves them
+    /// out.
+    Common = 6,
+    /// As `Start`, without the fields of the last `Common` before it. That one is part of its checksum: where it is
+    /// damaged, so is this one, rather than to be put into another session.
+    Short = 7,
 }
 
 impl Kind {
@@ -64,6 +74,8 @@ impl Kind {
             3 => Self::Start,
             4 => Self::End,
             5 => Self::Full,
+            6 => Self::Common,
+            7 => Self::Short,
             _ => return None,
         })
     }
@@ -73,7 +85,7 @@ impl Kind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Unreadable {
-    /// Its header is empty: whoever made it has not begun to write.
+    /// Its header is empty: whoever made it has not begun to write, or somebody has wiped it.
     Blank,
     /// It is none of ours, or its header is damaged.
     Foreign,
@@ -86,7 +98,7 @@ pub enum Unreadable {
 impl core::fmt::Display for Unreadable {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
-            Self::Blank => "nothing was ever written to it",
+            Self::Blank => "its header is empty",
             Self::Foreign => "its header is not that of a spool",
             Self::Version => "a later version has written it",
             Self::Io => "it cannot be read",
@@ -216,12 +228,27 @@ pub(super) const fn record_bytes(payload: usize) -> usize {
     payload.saturating_add(RECORD_HEAD + 7) & !7
 }
 
-/// The head of a record `at` this place of its segment.
-pub(super) fn record_head(seed: u64, at: usize, kind: Kind, scope: u16, payload: &[u8]) -> [u8; RECORD_HEAD] {
+/// The head of a record `at` this place of its segment. `common` is the place of the `Common` record that a `Short` one
+/// belongs to, 0 for others.
+#[inline]
+pub(super) fn record_head(
+    seed: u64,
+    at: usize,
+    kind: Kind,
+    scope: u16,
+    payload: &[u8],
+    common: usize,
+) -> [u8; RECORD_HEAD] {
     let first = payload.len() as u32 as u64 | u64::from(kind as u8) << 32 | u64::from(scope) << 48;
-    let sum = checksum::of(seed, payload);
+    let sum = checksum::of(payload_seed(seed, common), payload);
     let second = u64::from(head_check(seed, at, first)) | u64::from(sum) << 32;
     (u128::from(first) | u128::from(second) << 64).to_le_bytes()
+}
+
+/// What the checksum of a payload is seeded with.
+#[inline]
+fn payload_seed(seed: u64, common: usize) -> u64 {
+    if common == 0 { seed } else { seed ^ mix(common as u64) }
 }
 
 fn head_check(seed: u64, at: usize, first: u64) -> u32 {
@@ -243,10 +270,13 @@ pub(super) struct Record<'a> {
     /// Where it begins in its segment.
     pub(super) at: usize,
     pub(super) payload: &'a [u8],
+    /// Fields of the span that are not in the payload, which are for `Short` ones only.
+    pub(super) common: &'a [u8],
 }
 
-/// The record `at` this place of a segment, if there is one.
-pub(super) fn record(seed: u64, segment: &[u8], at: usize) -> Option<Record<'_>> {
+/// The record `at` this place of a segment, if there is one. `common` is the last `Common` before it: its place, 0 if
+/// there is none, and its payload.
+fn record<'a>(seed: u64, segment: &'a [u8], at: usize, common: (usize, &'a [u8])) -> Option<Record<'a>> {
     let head: [u8; RECORD_HEAD] = segment.get(at..).and_then(<[u8]>::first_chunk).copied()?;
     let first = u64_at(&head, 0) & !(0xff << (8 * STATE_AT));
     let kind = Kind::of((first >> 32) as u8)?;
@@ -254,11 +284,12 @@ pub(super) fn record(seed: u64, segment: &[u8], at: usize) -> Option<Record<'_>>
         return None;
     }
     let payload = segment.get(at.checked_add(RECORD_HEAD)?..)?.get(..first as u32 as usize)?;
-    if u32_at(&head, 12) != checksum::of(seed, payload) {
+    let common = if kind == Kind::Short { common } else { (0, &[][..]) };
+    if u32_at(&head, 12) != checksum::of(payload_seed(seed, common.0), payload) {
         return None;
     }
     let state = (u64_at(&head, 0) >> (8 * STATE_AT)) as u8;
-    Some(Record { kind, state, scope: (first >> 48) as u16, at, payload })
+    Some(Record { kind, state, scope: (first >> 48) as u16, at, payload, common: common.1 })
 }
 
 /// The records of a segment in their order, past what is damaged.
@@ -268,6 +299,8 @@ pub(super) struct Records<'a> {
     seed: u64,
     pub(super) sequence: u64,
     at: usize,
+    /// The last `Common` record: its place, 0 before the first one, and its payload.
+    common: (usize, &'a [u8]),
     /// Bytes that no record was found in since the last one.
     gap: u64,
     /// Bytes that no record was found in, with records behind them: not a torn write, since that is the last.
@@ -285,7 +318,15 @@ impl<'a> Records<'a> {
             Some(sequence) => (sequence, 0),
             None => (sequence(header, tail)?, SEGMENT_HEAD as u64),
         };
-        Some(Self { segment, seed: header.seed(sequence), sequence, at: SEGMENT_HEAD, gap, damaged: 0 })
+        Some(Self {
+            segment,
+            seed: header.seed(sequence),
+            sequence,
+            at: SEGMENT_HEAD,
+            common: (0, &[]),
+            gap,
+            damaged: 0,
+        })
     }
 }
 
@@ -294,12 +335,16 @@ impl<'a> Iterator for Records<'a> {
 
     fn next(&mut self) -> Option<Record<'a>> {
         while self.at.saturating_add(RECORD_HEAD) <= self.segment.len() {
-            if let Some(record) = record(self.seed, self.segment, self.at) {
+            if let Some(record) = record(self.seed, self.segment, self.at, self.common) {
                 self.at = self.at.saturating_add(record_bytes(record.payload.len()));
                 self.damaged = self.damaged.saturating_add(core::mem::take(&mut self.gap));
-                if record.kind == Kind::Full {
-                    self.at = self.segment.len();
-                    return None;
+                match record.kind {
+                    Kind::Full => {
+                        self.at = self.segment.len();
+                        return None;
+                    }
+                    Kind::Common => self.common = (record.at, record.payload),
+                    _ => {}
                 }
                 return Some(record);
             }

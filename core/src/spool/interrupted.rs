@@ -14,10 +14,10 @@ const START: u32 = 7;
 const END: u32 = 8;
 const STATUS: u32 = 15;
 
-/// Appends a span that never ended as one that has: an entry of `ScopeSpans.spans`, as `span` (a `Span` message) but with
-/// an end, in ns since 1970, which is not before its start, and the status ERROR "interrupted". Fields behind one that
-/// is malformed are lost.
-pub fn interrupted(span: &[u8], end_ns: u64, out: &mut Vec<u8>) {
+/// Appends a span that never ended as one that has: an entry of `ScopeSpans.spans`, as `span` (a `Span` message) with the
+/// fields in `more`, but with an end, in ns since 1970, which is not before its start, and the status ERROR
+/// "interrupted". Fields behind one that is malformed are lost.
+pub fn interrupted(span: &[u8], more: &[u8], end_ns: u64, out: &mut Vec<u8>) {
     message(out, 2, |out| {
         let mut end_ns = end_ns;
         let mut fields = Fields::of(span);
@@ -32,6 +32,7 @@ pub fn interrupted(span: &[u8], end_ns: u64, out: &mut Vec<u8>) {
                 out.extend_from_slice(before.get(..size).unwrap_or_default());
             }
         }
+        out.extend_from_slice(more);
         put_fixed64(out, END, end_ns);
         message(out, STATUS, |out| {
             put_bytes(out, 2, MESSAGE.as_bytes());
@@ -71,7 +72,7 @@ mod tests {
             writer.finish(StatusCode::Ok, "", &Routing::default());
             let before = Repeated::of(&entry, 2).next().unwrap().unwrap();
             let mut out = Vec::new();
-            interrupted(before, end_ns, &mut out);
+            interrupted(before, &[], end_ns, &mut out);
             let after = SpanView::parse(Repeated::of(&out, 2).next().unwrap().unwrap()).unwrap();
             let before = SpanView::parse(before).unwrap();
             assert_eq!((after.start_ns, after.end_ns), (70, expected));
@@ -87,7 +88,7 @@ mod tests {
     fn what_is_malformed_is_cut_off() {
         for span in [&[0x0a][..], &[0xff; 30], &[]] {
             let mut out = Vec::new();
-            interrupted(span, 9, &mut out);
+            interrupted(span, &[], 9, &mut out);
             let span = Repeated::of(&out, 2).next().unwrap().unwrap();
             assert_eq!(SpanView::parse(span).unwrap().end_ns, 9);
         }

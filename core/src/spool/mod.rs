@@ -7,7 +7,8 @@
 //!
 //! A spool is a pool of segments of equal size, with one that is written and others that are free or hold what is still
 //! needed. A segment is used again when all its spans were delivered (or dropped for good) and none of its starts is
-//! open. Starts that are open for long do not keep a segment: they are copied to another one.
+//! open. Starts that are open for long do not keep a segment: they are copied to another one. What starts in a row have
+//! in common, such as the session, is written once for all of them.
 //!
 //! Nothing here does I/O: the memory is the caller's, and the format is that of `format.rs`.
 
@@ -21,7 +22,7 @@ mod tests;
 mod writer;
 
 pub(crate) use format::state_at;
-pub use format::{DONE, HEADER_BYTES, Header, LABEL_BYTES, SEGMENT_LEAST, Unreadable};
+pub use format::{DONE, HEADER_BYTES, Header, LABEL_BYTES, RECOVERED_AT, SEGMENT_LEAST, Unreadable};
 pub use interrupted::interrupted;
 pub use recovery::{Recovery, Source, Summary};
 pub use writer::{Spool, Start};

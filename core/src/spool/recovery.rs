@@ -150,9 +150,9 @@ impl Recovery {
             let mark = mark(&self.header, index, record.at);
             let entry = match (self.phase, record.kind) {
                 (Phase::Ended, Kind::End) if record.state != DONE => record.payload,
-                (Phase::Open, Kind::Start) if self.open.get(&id(record.payload)) == Some(&mark) => {
+                (Phase::Open, Kind::Start | Kind::Short) if self.open.get(&id(record.payload)) == Some(&mark) => {
                     entry.clear();
-                    interrupted(span(record.payload), self.summary.last_ns, &mut entry);
+                    interrupted(span(record.payload), record.common, self.summary.last_ns, &mut entry);
                     &entry[..]
                 }
                 _ => continue,
@@ -219,11 +219,11 @@ impl Recovery {
     fn see(&mut self, index: u32, record: &Record<'_>) {
         match record.kind {
             Kind::Resource if self.resource.is_empty() => self.resource = Arc::from(record.payload),
-            Kind::Start | Kind::End => {
+            Kind::Start | Kind::Short | Kind::End => {
                 self.summary.last_ns = self.summary.last_ns.max(last_time(span(record.payload)));
                 match (record.kind, record.state == DONE) {
                     (Kind::End, false) => self.summary.ended = self.summary.ended.saturating_add(1),
-                    (Kind::Start, false) => {
+                    (Kind::Start | Kind::Short, false) => {
                         self.open.insert(id(record.payload), mark(&self.header, index, record.at));
                     }
                     _ => {}

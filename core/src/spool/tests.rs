@@ -80,6 +80,11 @@ fn entry(id: u64, end_ns: u64, size: usize) -> Vec<u8> {
 
 const RESOURCE: &[u8] = b"resource";
 
+/// The attribute that every third span has in common with many, and that of the next; the rest has none.
+fn commons() -> [Option<Arc<[u8]>>; 3] {
+    [None, Some(Arc::from(&b"\x4a\x03\x0a\x01a"[..])), Some(Arc::from(&b"\x4a\x03\x0a\x01b"[..]))]
+}
+
 fn scopes() -> [Scope; 3] {
     [Scope::new(b"scope").with_schema_url("https://schema"), Scope::new(b""), Scope::new(b"another")]
 }
@@ -104,6 +109,15 @@ fn recover(image: &[u8], most_bytes: usize) -> (Found, Found, Summary) {
                 let is_open = span.status.is_some_and(|status| status.message.to_str() == "interrupted");
                 let found = if is_open { &mut open } else { &mut ended };
                 let id = u64::from_be_bytes(span.span_id.try_into().unwrap());
+                if is_open {
+                    let common = &commons()[id as usize % 3];
+                    let fields = common.as_deref().unwrap_or_default();
+                    assert!(
+                        message.windows(fields.len().max(1)).any(|some| some == fields || common.is_none()),
+                        "{id}"
+                    );
+                    assert_eq!(span.attributes().count(), usize::from(common.is_some()), "{id}");
+                }
                 assert!(found.insert(id, (run.scope().clone(), whole)).is_none(), "{id} twice");
             }
         }
@@ -146,7 +160,7 @@ impl Known {
 
 #[test]
 fn whatever_is_torn_every_span_is_there_or_open_or_done() {
-    let scopes = scopes();
+    let (scopes, commons) = (scopes(), commons());
     let (mut laps, mut refused, mut evacuated) = (0, 0, 0);
     for seed in 1..30 {
         let random = &mut Random(seed * 77_777);
@@ -168,7 +182,7 @@ fn whatever_is_torn_every_span_is_there_or_open_or_done() {
                 (!ids.is_empty()).then(|| ids[random.below(ids.len())])
             };
             match random.below(10) {
-                0..3 => match spool.start(&scopes[scope], &entry(id, 0, size)) {
+                0..3 => match spool.start(&scopes[scope], &entry(id, 0, size), commons[id as usize % 3].as_ref()) {
                     Some(start) => drop(known.insert(id, Known { scope, size, state: State::Open(start) })),
                     None => refused += 1,
                 },
@@ -225,7 +239,7 @@ fn a_span_that_is_open_for_long_does_not_keep_a_segment() {
     let header = header(1_024, 3);
     let mut spool = Spool::new(header.clone(), Box::new(vec![0; header.file_bytes() as usize]), RESOURCE).unwrap();
     let scope = &scopes()[0];
-    let start = spool.start(scope, &entry(0, 0, 50)).unwrap();
+    let start = spool.start(scope, &entry(0, 0, 50), None).unwrap();
     for id in 1..1_000 {
         let mark = spool.end(scope, &entry(id, 9_000, 100)).unwrap_or_else(|| panic!("no room for {id}"));
         spool.settle(mark);
@@ -238,6 +252,30 @@ fn a_span_that_is_open_for_long_does_not_keep_a_segment() {
     spool.close(start);
     assert!(!spool.is_needed());
     assert_eq!(recover(spool.bytes(), 1_000).2.open, 0);
+}
+
+#[test]
+fn what_starts_have_in_common_is_written_once_in_a_row() {
+    let header = header(4_096, 3);
+    let mut spool = Spool::new(header.clone(), Box::new(vec![0; header.file_bytes() as usize]), RESOURCE).unwrap();
+    let scope = &scopes()[0];
+    let common: Arc<[u8]> = Arc::from(&b"\x4a\x03\x0a\x01a"[..]);
+    let count = |spool: &Spool| spool.bytes().windows(common.len()).filter(|some| *some == &common[..]).count();
+    let mut starts: Vec<_> = [1, 4, 7].map(|id| spool.start(scope, &entry(id, 0, 5), Some(&common)).unwrap()).into();
+    assert_eq!(count(&spool), 1);
+    // One without, one that ends and one of another session come between.
+    starts.extend(spool.start(scope, &entry(0, 0, 5), None));
+    spool.end(scope, &entry(0, 2_000, 5)).unwrap();
+    starts.extend(spool.start(scope, &entry(10, 0, 5), Some(&common)));
+    assert_eq!(count(&spool), 1);
+    let [_, _, other] = commons();
+    starts.extend(spool.start(scope, &entry(2, 0, 5), other.as_ref()));
+    starts.extend(spool.start(scope, &entry(13, 0, 5), Some(&common)));
+    assert_eq!(count(&spool), 2);
+    let (ended, open, _) = recover(spool.bytes(), 1_000);
+    assert_eq!((ended.len(), open.len()), (1, 6));
+    starts.into_iter().for_each(|start| spool.close(start));
+    assert_eq!(spool.open(), 0);
 }
 
 #[test]
@@ -254,9 +292,9 @@ fn what_does_not_fit_is_refused_and_leaves_the_rest_alone() {
     }
     assert_eq!(recover(spool.bytes(), 5_000).0.len(), marks.len());
     // Room comes with what is settled, and only then.
-    assert!(spool.start(scope, &entry(90, 0, 50)).is_none());
+    assert!(spool.start(scope, &entry(90, 0, 50), None).is_none());
     marks.iter().for_each(|mark| spool.settle(*mark));
-    assert!(spool.start(scope, &entry(90, 0, 50)).is_some());
+    assert!(spool.start(scope, &entry(90, 0, 50), None).is_some());
 
     for (segment_bytes, segments) in [(512, 2), (248, 3), (516, 3), (1 << 31, 1 << 10)] {
         let header = Header { segment_bytes, segments, ..header.clone() };
@@ -272,12 +310,12 @@ fn image() -> (Vec<u8>, BTreeSet<Vec<u8>>) {
     let header = header(1_024, 12);
     let mut spool = Spool::new(header.clone(), Box::new(vec![0; header.file_bytes() as usize]), RESOURCE).unwrap();
     let mut written = BTreeSet::new();
-    let (scopes, mut marks) = (scopes(), Vec::new());
+    let (scopes, commons, mut marks) = (scopes(), commons(), Vec::new());
     for id in 0..60 {
         let scope = &scopes[id as usize % 3];
         let bytes = entry(id, 2_000 + id, 20 + id as usize);
         if id % 4 == 0 {
-            spool.start(scope, &entry(id, 0, 20 + id as usize)).unwrap();
+            spool.start(scope, &entry(id, 0, 20 + id as usize), commons[id as usize % 3].as_ref()).unwrap();
         } else {
             marks.push(spool.end(scope, &bytes).unwrap());
         }

@@ -11,6 +11,8 @@ use super::format::{
 };
 use super::{Mark, Memory};
 use crate::delivery::{Batch, Scope};
+use crate::otlp::protobuf::message;
+use crate::otlp::reader::Repeated;
 
 /// A span that was recorded when it began: to be given back when it ends. Copies are the same span; one that was given
 /// back already changes nothing.
@@ -27,7 +29,12 @@ struct Slot {
     turn: u32,
     /// No record if the slot is free.
     mark: Mark,
+    /// What a copy of the record takes, with the fields that it leaves out.
     bytes: u32,
+    /// Where those fields are; no record if it has all of them.
+    common: Mark,
+    /// The segment of the record.
+    segment: u32,
     scope: u16,
 }
 
@@ -37,6 +44,8 @@ struct Segment {
     seed: u64,
     /// Its scopes, in the order of their numbers.
     scopes: Vec<Scope>,
+    /// The last fields that starts in it have in common, and the place of that record in it.
+    common: Option<(Arc<[u8]>, usize)>,
     used: usize,
     /// Spans that ended and are not done with.
     ended: u32,
@@ -72,6 +81,9 @@ pub struct Spool {
     ended: u64,
     /// Those of them that are in no queue any more.
     kept: u64,
+    /// Whether there was once no room, and whether there was something that has room in no segment.
+    is_full: bool,
+    is_exceeded: bool,
     /// A start that is copied.
     scratch: Vec<u8>,
     /// Starts that were copied.
@@ -112,6 +124,8 @@ impl Spool {
             free_slots: Vec::new(),
             ended: 0,
             kept: 0,
+            is_full: false,
+            is_exceeded: false,
             scratch: Vec::new(),
             #[cfg(test)]
             evacuated: 0,
@@ -121,10 +135,24 @@ impl Spool {
     }
 
     /// Records a span that begins: an entry of `ScopeSpans.spans` with what is known of it. `None` if there is no room.
+    ///
+    /// `common` are more fields of the `Span`, encoded, which many spans have in common: as long as they are those of the
+    /// span before, the same allocation, they are not written again.
     #[inline]
-    pub fn start(&mut self, scope: &Scope, entry: &[u8]) -> Option<Start> {
-        let (mark, scope) = self.put(Kind::Start, scope, entry)?;
-        let bytes = record_bytes(entry.len());
+    pub fn start(&mut self, scope: &Scope, entry: &[u8], common: Option<&Arc<[u8]>>) -> Option<Start> {
+        let mut size = entry.len();
+        let (mark, scope, common) = match common.filter(|common| !common.is_empty()) {
+            Some(common) => {
+                // Put together the length may take a few bytes more.
+                size = size.saturating_add(common.len()).saturating_add(4);
+                self.put_short(scope, entry, common)?
+            }
+            None => {
+                let (mark, scope) = self.put(Kind::Start, scope, entry)?;
+                (mark, scope, 0)
+            }
+        };
+        let bytes = record_bytes(size);
         let segment = self.segments.get_mut(self.current)?;
         segment.open = segment.open.saturating_add(1);
         segment.open_bytes = segment.open_bytes.saturating_add(bytes);
@@ -133,7 +161,8 @@ impl Spool {
             self.slots.len().saturating_sub(1) as u32
         });
         let place = self.slots.get_mut(slot as usize)?;
-        *place = Slot { mark, bytes: bytes as u32, scope, turn: place.turn };
+        let segment = self.current as u32;
+        *place = Slot { mark, bytes: bytes as u32, common, segment, scope, turn: place.turn };
         Some(Start { slot, turn: place.turn })
     }
 
@@ -155,10 +184,10 @@ impl Spool {
         if slot.turn != start.turn || slot.mark == 0 {
             return;
         }
-        let Slot { mark, bytes, .. } = *slot;
+        let Slot { mark, bytes, segment, .. } = *slot;
         *slot = Slot { turn: slot.turn.wrapping_add(1), ..Slot::default() };
         self.free_slots.push(start.slot);
-        self.done(mark, |segment| {
+        self.done(mark, segment as usize, |segment| {
             segment.open = segment.open.saturating_sub(1);
             segment.open_bytes = segment.open_bytes.saturating_sub(bytes as usize);
         });
@@ -168,13 +197,13 @@ impl Spool {
     #[inline]
     pub(crate) fn settle(&mut self, mark: Mark) {
         self.ended = self.ended.saturating_sub(1);
-        self.done(mark, |segment| segment.ended = segment.ended.saturating_sub(1));
+        self.done(mark, self.segment_of(mark), |segment| segment.ended = segment.ended.saturating_sub(1));
     }
 
     /// A span that ended has left the queue undelivered: it is only here.
     pub(crate) fn keep(&mut self, mark: Mark) {
         self.kept = self.kept.saturating_add(1);
-        self.note(mark, KEPT, |segment| segment.kept = segment.kept.saturating_add(1));
+        self.note(mark, self.segment_of(mark), KEPT, |segment| segment.kept = segment.kept.saturating_add(1));
     }
 
     /// Whether some spans are only here.
@@ -207,7 +236,7 @@ impl Spool {
         }
         self.kept = self.kept.saturating_sub(batch.spans() as u64);
         for mark in batch.marks() {
-            self.note(mark, 0, |segment| segment.kept = segment.kept.saturating_sub(1));
+            self.note(mark, index, 0, |segment| segment.kept = segment.kept.saturating_sub(1));
         }
     }
 
@@ -219,6 +248,21 @@ impl Spool {
     /// How many spans are open.
     pub fn open(&self) -> u64 {
         self.slots.len().saturating_sub(self.free_slots.len()) as u64
+    }
+
+    /// Whether there was once no room for a span.
+    pub fn was_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Whether there was once a span that is too large for a segment.
+    pub fn was_exceeded(&self) -> bool {
+        self.is_exceeded
+    }
+
+    /// The bytes of a segment: a span has to fit into one.
+    pub fn segment_bytes(&self) -> usize {
+        self.segment_bytes
     }
 
     /// Whether the next start has something to recover.
@@ -241,6 +285,13 @@ impl Spool {
         HEADER_BYTES.saturating_add(segment.saturating_mul(self.segment_bytes))
     }
 
+    /// What the record at this place holds.
+    fn payload(&self, mark: Mark) -> &[u8] {
+        let record = self.memory.bytes().get((mark as usize) << 3..).unwrap_or_default();
+        let length = record.first_chunk().map_or(0, |length| u32::from_le_bytes(*length)) as usize;
+        record.get(RECORD_HEAD..RECORD_HEAD.saturating_add(length)).unwrap_or_default()
+    }
+
     /// Where records end: before the tail, and with room for the record that says that the segment is full.
     fn room_end(&self) -> usize {
         self.segment_bytes.saturating_sub(SEGMENT_HEAD + RECORD_HEAD)
@@ -248,21 +299,26 @@ impl Spool {
 
     /// Notes in a record that it is done with, and in its segment what `count` does.
     #[inline]
-    fn done(&mut self, mark: Mark, count: impl FnOnce(&mut Segment)) {
-        let Some(index) = self.note(mark, DONE, count) else { return };
+    fn done(&mut self, mark: Mark, index: usize, count: impl FnOnce(&mut Segment)) {
+        self.note(mark, index, DONE, count);
         if self.segments.get(index).is_some_and(Segment::is_done) && index != self.current {
             self.free.push(index);
         }
     }
 
-    /// Notes a state in a record, and in its segment what `count` does. The segment.
+    /// Notes a state in a record, and in its segment what `count` does.
     #[inline]
-    fn note(&mut self, mark: Mark, state: u8, count: impl FnOnce(&mut Segment)) -> Option<usize> {
+    fn note(&mut self, mark: Mark, index: usize, state: u8, count: impl FnOnce(&mut Segment)) {
+        self.memory.write(state_at((mark as usize) << 3), &[state]);
+        if let Some(segment) = self.segments.get_mut(index) {
+            count(segment);
+        }
+    }
+
+    /// The segment that a record is in.
+    fn segment_of(&self, mark: Mark) -> usize {
         let at = (mark as usize) << 3;
-        self.memory.write(state_at(at), &[state]);
-        let index = at.saturating_sub(HEADER_BYTES).checked_div(self.segment_bytes)?;
-        count(self.segments.get_mut(index)?);
-        Some(index)
+        at.saturating_sub(HEADER_BYTES).checked_div(self.segment_bytes).unwrap_or(usize::MAX)
     }
 
     /// Begins a segment with nothing in it.
@@ -281,16 +337,16 @@ impl Spool {
                 Segment { seed, scopes: mem::take(&mut segment.scopes), used: SEGMENT_HEAD, ..Segment::default() };
         }
         let resource = Arc::clone(&self.resource);
-        self.append(Kind::Resource, 0, &resource);
+        self.append(Kind::Resource, 0, &resource, 0);
     }
 
-    /// Appends a record to the segment that is written, in which there is room.
+    /// Appends a record to the segment that is written, in which there is room. `common` is as for [`record_head`].
     #[inline]
-    fn append(&mut self, kind: Kind, scope: u16, payload: &[u8]) -> Mark {
+    fn append(&mut self, kind: Kind, scope: u16, payload: &[u8], common: usize) -> Mark {
         let base = self.base(self.current);
         let Some(segment) = self.segments.get_mut(self.current) else { return 0 };
         let place = base.saturating_add(segment.used);
-        let head = record_head(segment.seed, segment.used, kind, scope, payload);
+        let head = record_head(segment.seed, segment.used, kind, scope, payload, common);
         segment.used = segment.used.saturating_add(record_bytes(payload.len()));
         // The head last: without it there is no record.
         self.memory.write(place.saturating_add(RECORD_HEAD), payload);
@@ -303,9 +359,47 @@ impl Spool {
     #[inline]
     fn put(&mut self, kind: Kind, scope: &Scope, entry: &[u8]) -> Option<(Mark, u16)> {
         if let Some(known) = self.place(scope, entry.len()) {
-            return Some((self.append(kind, known, entry), known));
+            return Some((self.append(kind, known, entry, 0), known));
         }
-        self.put_elsewhere(kind, scope, entry)
+        let scope = self.make_room(scope, entry.len())?;
+        Some((self.append(kind, scope, entry, 0), scope))
+    }
+
+    /// As [`put`](Self::put), of a start without these fields, which are put before it unless they are the last ones in
+    /// the segment. The marks of both, and the number of the scope.
+    #[inline]
+    fn put_short(&mut self, scope: &Scope, entry: &[u8], common: &Arc<[u8]>) -> Option<(Mark, u16, Mark)> {
+        let (scope, at) = match (self.place(scope, entry.len()), self.common_at(common)) {
+            (Some(scope), Some(at)) => (scope, at),
+            _ => self.place_common(scope, entry, common)?,
+        };
+        let mark = self.append(Kind::Short, scope, entry, at);
+        Some((mark, scope, (self.base(self.current).saturating_add(at) >> 3) as Mark))
+    }
+
+    /// Where in the segment that is written these fields are, if they are the last ones.
+    #[inline]
+    fn common_at(&self, common: &Arc<[u8]>) -> Option<usize> {
+        let (last, at) = self.segments.get(self.current)?.common.as_ref()?;
+        Arc::ptr_eq(last, common).then_some(*at)
+    }
+
+    /// Puts these fields into a segment with room for them and the start behind them: the number of the scope, and the
+    /// place.
+    #[cold]
+    fn place_common(&mut self, scope: &Scope, entry: &[u8], common: &Arc<[u8]>) -> Option<(u16, usize)> {
+        // That is as large as both records are.
+        let scope = self.make_room(scope, record_bytes(common.len()).saturating_add(entry.len()))?;
+        let at = match self.common_at(common) {
+            Some(at) => at,
+            None => {
+                let at = self.segments.get(self.current)?.used;
+                self.append(Kind::Common, 0, common, 0);
+                self.segments.get_mut(self.current)?.common = Some((Arc::clone(common), at));
+                at
+            }
+        };
+        Some((scope, at))
     }
 
     /// The number of the scope, if it is known in the segment and there is room for a payload of this size.
@@ -317,19 +411,24 @@ impl Spool {
         fits.then_some(known as u16)
     }
 
-    /// As [`put`](Self::put), where the scope is new or the segment full.
+    /// Sees to it that a payload of this size has room in the segment that is written, and its scope is there, where the
+    /// scope is new or the segment full. The number of the scope; none if there is no room.
     #[cold]
-    fn put_elsewhere(&mut self, kind: Kind, scope: &Scope, entry: &[u8]) -> Option<(Mark, u16)> {
-        if !self.has_room(scope, entry.len()) {
+    fn make_room(&mut self, scope: &Scope, payload: usize) -> Option<u16> {
+        if !self.has_room(scope, payload) {
             let most = record_bytes(self.resource.len()).saturating_add(scope_bytes(scope));
-            let most = most.saturating_add(record_bytes(entry.len())).saturating_add(SEGMENT_HEAD);
+            let most = most.saturating_add(record_bytes(payload)).saturating_add(SEGMENT_HEAD);
             // One that fits into no segment is no reason to leave this one.
-            if most > self.room_end() || !self.roll() || !self.has_room(scope, entry.len()) {
+            if most > self.room_end() {
+                self.is_exceeded = true;
+                return None;
+            }
+            if !self.roll() || !self.has_room(scope, payload) {
+                self.is_full = true;
                 return None;
             }
         }
-        let scope = self.scope(scope)?;
-        Some((self.append(kind, scope, entry), scope))
+        self.scope(scope)
     }
 
     /// Whether a payload of this size fits into the segment that is written, with its scope if that is new.
@@ -352,7 +451,7 @@ impl Spool {
         let mut payload = mem::take(&mut self.scratch);
         payload.clear();
         encode_scope(scope, &mut payload);
-        self.append(Kind::Scope, number, &payload);
+        self.append(Kind::Scope, number, &payload, 0);
         self.scratch = payload;
         Some(number)
     }
@@ -374,7 +473,7 @@ impl Spool {
             _ => None,
         };
         let Some(next) = self.free.pop() else { return false };
-        self.append(Kind::Full, 0, &[]);
+        self.append(Kind::Full, 0, &[], 0);
         self.begin(next);
         if let Some(victim) = victim {
             self.evacuate(victim);
@@ -410,30 +509,39 @@ impl Spool {
             let Some(number) = self.scope(&scope) else { continue };
             let mut payload = mem::take(&mut self.scratch);
             payload.clear();
-            let record = self.memory.bytes().get(at..at.saturating_add(slot.bytes as usize)).unwrap_or_default();
-            let length = record.first_chunk().map_or(0, |length| u32::from_le_bytes(*length)) as usize;
-            let from = record.get(RECORD_HEAD..RECORD_HEAD.saturating_add(length));
-            payload.extend_from_slice(from.unwrap_or_default());
-            let mark = self.append(Kind::Start, number, &payload);
+            let entry = self.payload(slot.mark);
+            match slot.common {
+                0 => payload.extend_from_slice(entry),
+                common => put_together(entry, self.payload(common), &mut payload),
+            }
+            let mark = self.append(Kind::Start, number, &payload, 0);
             #[cfg(test)]
             {
                 self.evacuated = self.evacuated.saturating_add(1);
             }
             self.scratch = payload;
             if let Some(slot) = self.slots.get_mut(index) {
-                (slot.mark, slot.scope) = (mark, number);
+                (slot.mark, slot.scope, slot.common, slot.segment) = (mark, number, 0, self.current as u32);
             }
             if let Some(segment) = self.segments.get_mut(self.current) {
                 segment.open = segment.open.saturating_add(1);
                 segment.open_bytes = segment.open_bytes.saturating_add(slot.bytes as usize);
             }
             // The copy is there before the original is not: at no moment is there neither.
-            self.done(slot.mark, |segment| {
+            self.done(slot.mark, victim, |segment| {
                 segment.open = segment.open.saturating_sub(1);
                 segment.open_bytes = segment.open_bytes.saturating_sub(slot.bytes as usize);
             });
         }
     }
+}
+
+/// Appends an entry with more fields of its `Span`.
+fn put_together(entry: &[u8], more: &[u8], out: &mut Vec<u8>) {
+    message(out, 2, |out| {
+        out.extend_from_slice(Repeated::of(entry, 2).find_map(Result::ok).unwrap_or_default());
+        out.extend_from_slice(more);
+    });
 }
 
 fn encode_scope(scope: &Scope, out: &mut Vec<u8>) {

@@ -3,15 +3,17 @@
 //! A ledger is told everything that is asked of a queue and everything it answers. It knows each span by name, where the
 //! queue knows numbers of bytes, and so sees whether every span is in one place, in order, and settled once.
 
+mod flush;
 mod recovery;
+mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tracebaton::delivery::{Batch, Config, Delivery, Outcome, Pushed, Reason};
+use tracebaton::delivery::{Config, Delivery, Pushed, Reason};
 
-use crate::network::{Network, Reply};
+use crate::network::Network;
 use crate::run::{Event, Run};
-use crate::spans::decode;
+pub(crate) use flush::Watch;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
@@ -23,6 +25,8 @@ enum Fate {
     Dropped(Reason),
     /// It left the queue undelivered, and stays in its spool.
     Spooled,
+    /// It was given back to the queue, where it is another one.
+    Requeued,
 }
 
 #[derive(Debug)]
@@ -35,8 +39,19 @@ struct Span {
     bytes: usize,
     scope: usize,
     fate: Fate,
+    /// Its place among the spans in the order in which they ended first.
+    order: u32,
+    /// It came into the queue past its bounds.
+    beside: bool,
     /// The end of the flush that was the first to answer for the loss of this span.
     reported: Option<u64>,
+}
+
+impl Span {
+    /// Whether it has to be in the spool of this queue.
+    fn is_in_spool(&self, queue: u32) -> bool {
+        self.origin.0 == queue && matches!(self.fate, Fate::Waiting | Fate::InFlight | Fate::Spooled)
+    }
 }
 
 /// The batch at the head of the queue that has been sent before.
@@ -51,15 +66,6 @@ pub(crate) enum Close {
     Open,
     Closing,
     Last,
-}
-
-/// A flush under way.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    /// The spans that ended before it.
-    upto: usize,
-    /// The flushes that had ended before it.
-    begun: u64,
 }
 
 pub(crate) struct Ledger {
@@ -98,8 +104,15 @@ pub(crate) struct Ledger {
     spooled: u64,
     pub(crate) unspooled: u64,
     recovered: u64,
-    /// Bytes and spans of the batch from another process, while it is queued.
-    foreign_room: (usize, usize),
+    requeued: u64,
+    /// Spans that came here: pushed, lost before that, or recovered.
+    ended: u64,
+    /// Recovered spans that had to stay where they were, and come again.
+    left: u64,
+    /// No spans are recovered before this time; the last pause, and whether an answer ends it.
+    no_recovery: (u64, u64, bool),
+    /// Bytes and spans of the batch that came into the queue past its bounds, while it is queued.
+    room_beside: (usize, usize),
 }
 
 /// Whether a spool keeps what the queue lets go for this reason.
@@ -150,7 +163,11 @@ impl Ledger {
             spooled: 0,
             unspooled: 0,
             recovered: 0,
-            foreign_room: (0, 0),
+            requeued: 0,
+            ended: 0,
+            left: 0,
+            no_recovery: (0, 0, false),
+            room_beside: (0, 0),
         }
     }
 
@@ -218,6 +235,8 @@ impl Ledger {
             bytes,
             scope,
             fate: Fate::Waiting,
+            order: self.spans.len() as u32,
+            beside: false,
             reported: None,
         };
         run.counts.add(Event::Unspooled, u64::from(unspooled));
@@ -252,6 +271,7 @@ impl Ledger {
             }
         }
         run.count(Event::Ended);
+        self.ended += 1;
         self.own.insert(number, self.spans.len() as u32);
         self.spans.push(span);
     }
@@ -259,6 +279,7 @@ impl Ledger {
     /// A span ended in another process than it began in.
     pub(crate) fn forked(&mut self, run: &mut Run) {
         run.count(Event::Ended);
+        self.ended += 1;
         self.count_drop(run, Reason::Forked, 1);
     }
 
@@ -300,7 +321,7 @@ impl Ledger {
 
     fn drop_waiting(&mut self, run: &mut Run, spans: usize, reason: Reason) -> (u64, u64) {
         let lost = self.waiting.drain(..spans).collect::<Vec<_>>();
-        let lost = self.lose(run, &lost, reason);
+        let lost = self.lose(run, &lost, reason, is_temporary(reason));
         self.closed = self.closed.saturating_sub(spans);
         if self.in_flight.is_empty() {
             self.again = None;
@@ -310,10 +331,10 @@ impl Ledger {
     }
 
     /// Spans leave the queue undelivered: how many are dropped, and how many stay in a spool.
-    fn lose(&mut self, run: &mut Run, spans: &[u32], reason: Reason) -> (u64, u64) {
+    fn lose(&mut self, run: &mut Run, spans: &[u32], reason: Reason, stays: bool) -> (u64, u64) {
         let (mut dropped, mut spooled) = (0, 0);
         for index in spans {
-            if self.spans[*index as usize].spooled && is_temporary(reason) {
+            if self.spans[*index as usize].spooled && stays {
                 spooled += 1;
                 self.settle(*index, Fate::Spooled);
             } else {
@@ -332,228 +353,9 @@ impl Ledger {
         assert!(matches!(span.fate, Fate::Waiting | Fate::InFlight), "settled twice: {span:?}");
         span.fate = fate;
         self.bytes -= span.bytes;
-        if span.origin.0 != self.name {
-            self.foreign_room.0 -= span.bytes;
-            self.foreign_room.1 -= 1;
-        }
-    }
-
-    /// The latest time at which a worker has to look at this queue, if nothing else happens.
-    pub(crate) fn due(&self) -> Option<u64> {
-        let head = &self.spans[*self.waiting.front()? as usize];
-        let due = if self.closed != 0 { 0 } else { head.ended.saturating_add(self.config.delay_ns) };
-        // A batch that was sent before may be given up in a pause.
-        let give_up = self.again.map_or(u64::MAX, |again| again.first_attempt.saturating_add(self.config.give_up_ns));
-        Some(due.max(self.pause_until.min(give_up)))
-    }
-
-    /// The queue was asked what to do, at a time when the open batch is closed if that waited long enough.
-    pub(crate) fn polled(&mut self, run: &Run) {
-        if let (0, [], Some(head)) = (self.closed, &self.in_flight[..], self.waiting.front()) {
-            if run.now >= self.spans[*head as usize].ended.saturating_add(self.config.delay_ns) {
-                self.close_open();
-            }
-        }
-    }
-
-    /// The queue has nothing to do until this time.
-    pub(crate) fn waits(&self, run: &Run, until: Option<u64>) {
-        if !self.in_flight.is_empty() {
-            assert_eq!(until, None, "waits for a time with a batch on its way");
-            return;
-        }
-        match (until, self.due()) {
-            (None, None) => {}
-            (Some(until), Some(due)) => {
-                assert!(until > run.now, "busy: waits for {until}, which is past");
-                assert!(until <= due, "waits until {until} for what is due at {due}");
-            }
-            (until, due) => panic!("waits until {until:?} for what is due at {due:?}"),
-        }
-    }
-
-    /// A batch is sent: the queue that its spans were pushed to, and their numbers there.
-    pub(crate) fn sending(&mut self, run: &mut Run, batch: &Batch) -> (u32, Vec<u32>) {
-        assert!(self.in_flight.is_empty(), "two batches on their way");
-        // What came from another process was looked at when it came.
-        let is_own = self.foreign.is_empty() || !self.waiting.front().is_some_and(|index| self.is_foreign(*index));
-        assert!(!is_own || batch.resource() == self.resource, "resource");
-        let mut spans = Vec::new();
-        let mut bytes = 0;
-        for part in batch.runs() {
-            let places = if is_own { &self.own } else { &self.foreign };
-            let place = |(number, _): (u32, bool)| {
-                *places.get(&number).unwrap_or_else(|| panic!("span {number} never ended here"))
-            };
-            let found: Vec<u32> = decode(part.spans()).into_iter().map(place).collect();
-            assert!(found.is_sorted(), "out of order: {found:?}");
-            for span in &found {
-                let known = &self.spans[*span as usize];
-                assert_eq!(part.scope().as_bytes(), self.scopes[known.scope], "scope of {span}");
-                assert_eq!(known.fate, Fate::Waiting, "sent: {span}");
-                bytes += known.bytes;
-            }
-            spans.extend(found);
-        }
-        spans.sort_unstable();
-        let count = spans.len();
-        assert_eq!((count, bytes), (batch.spans(), batch.bytes()), "the batch counts wrongly");
-        assert!(count != 0, "empty request");
-        assert!(self.waiting.iter().take(count).eq(&spans), "not the spans whose turn it is: {spans:?}");
-        assert!(count == 1 || bytes <= self.config.batch_bytes, "batch of {bytes} bytes");
-        assert!(!is_own || self.config.batch_spans.is_none_or(|most| count <= most.max(1)), "batch of {count} spans");
-        assert!(run.now >= self.pause_until, "sent in a pause until {}", self.pause_until);
-        assert!(count <= self.closed, "sent before the batch was full, old enough or flushed");
-        if let Some(again) = self.again {
-            assert_eq!(count, again.spans, "another batch than the one that failed");
-        }
-        self.waiting.drain(..count);
-        self.closed -= count;
-        for span in &spans {
-            self.spans[*span as usize].fate = Fate::InFlight;
-        }
-        let first_attempt = self.again.map_or(run.now, |again| again.first_attempt);
-        self.again = Some(Again { spans: count, first_attempt });
-        self.in_flight.clone_from(&spans);
-        let origins = spans.iter().map(|span| self.spans[*span as usize].origin);
-        (self.spans[spans[0] as usize].origin.0, origins.map(|(_, number)| number).collect())
-    }
-
-    fn is_foreign(&self, index: u32) -> bool {
-        self.spans[index as usize].origin.0 != self.name
-    }
-
-    /// A batch was dropped in a pause.
-    pub(crate) fn gave_up(&mut self, run: &mut Run, dropped: u64, spooled: u64) {
-        let spans = (dropped + spooled) as usize;
-        assert!(run.now < self.pause_until, "given up though it could be sent");
-        assert!(run.now >= self.head_since.saturating_add(self.config.give_up_ns), "given up early");
-        assert!(self.again.is_none_or(|again| spans == again.spans), "another batch than the one that failed");
-        assert!(spans != 0 && spans <= self.closed, "given up: {spans} of {}", self.closed);
-        run.count(Event::GaveUpWaiting);
-        assert_eq!(self.drop_waiting(run, spans, Reason::GaveUp), (dropped, spooled), "given up");
-    }
-
-    /// An answer came, or none, and the queue has decided.
-    pub(crate) fn answered(&mut self, run: &mut Run, network: &Network, reply: Reply, outcome: Outcome) {
-        let spans = std::mem::take(&mut self.in_flight);
-        let count = spans.len() as u64;
-        let again = self.again.take().expect("a batch is on its way");
-        let lose_in_flight = |this: &mut Self, run: &mut Run, reason| {
-            this.head_since = run.now;
-            this.lose(run, &spans, reason)
-        };
-        let outcome_of = |reason, (dropped, spooled)| match spooled {
-            0 => Outcome::Dropped(reason, dropped),
-            _ => Outcome::Spooled(reason, spooled, dropped),
-        };
-        let (connected, after) = match reply {
-            Reply::Status { status: 200..=299, rejected, .. } => {
-                assert_eq!(outcome, Outcome::Delivered);
-                self.recovered();
-                let rejected = rejected.min(count);
-                self.sent += count - rejected;
-                self.rejected += rejected;
-                run.counts.add(Event::Delivered, count - rejected);
-                run.counts.add(Event::Rejected, rejected);
-                let fate = if rejected == 0 { Fate::Delivered } else { Fate::PerhapsRejected };
-                for span in &spans {
-                    self.settle(*span, fate);
-                    let (queue, number) = self.spans[*span as usize].origin;
-                    assert!(rejected != 0 || network.has(queue, number).0, "delivered to nobody: {span}");
-                }
-                self.head_since = run.now;
-                return;
-            }
-            Reply::Status { status: 429 | 502..=504, after_ns, .. } => {
-                self.obey = true;
-                (true, after_ns)
-            }
-            Reply::Silence { connected } => {
-                self.obey = false;
-                (connected, None)
-            }
-            Reply::Status { status: 413, .. } | Reply::TooLargeToSend => {
-                assert_eq!(outcome, Outcome::Dropped(Reason::TooLarge, count));
-                self.recovered();
-                lose_in_flight(self, run, Reason::TooLarge);
-                return;
-            }
-            Reply::Status { .. } | Reply::Broken => {
-                assert_eq!(outcome, Outcome::Dropped(Reason::Refused, count));
-                self.recovered();
-                lose_in_flight(self, run, Reason::Refused);
-                return;
-            }
-        };
-        self.failures += 1;
-        if self.close == Close::Last || (self.close == Close::Closing && !connected) {
-            let first = lose_in_flight(self, run, Reason::Shutdown);
-            self.closed(Close::Last);
-            let rest = self.drop_waiting(run, self.waiting.len(), Reason::Shutdown);
-            assert_eq!(outcome, outcome_of(Reason::Shutdown, (first.0 + rest.0, first.1 + rest.1)));
-            return;
-        }
-        match outcome {
-            Outcome::Kept(until) => {
-                assert!(run.now < again.first_attempt.saturating_add(self.config.give_up_ns), "tried for too long");
-                self.check_pause(run, after, until);
-                run.count(Event::Kept);
-                self.retried += 1;
-                self.pause_until = until;
-                self.again = Some(again);
-                self.closed += spans.len();
-                for span in spans.iter().rev() {
-                    self.spans[*span as usize].fate = Fate::Waiting;
-                    self.waiting.push_front(*span);
-                }
-            }
-            Outcome::Dropped(Reason::GaveUp, _) | Outcome::Spooled(Reason::GaveUp, ..) => {
-                assert!(run.now >= self.head_since.saturating_add(self.config.give_up_ns), "given up early");
-                run.count(Event::GaveUpAnswered);
-                let lost = lose_in_flight(self, run, Reason::GaveUp);
-                assert_eq!(outcome, outcome_of(Reason::GaveUp, lost));
-            }
-            other => panic!("{other:?} after {reply:?}"),
-        }
-    }
-
-    /// The pause is what the destination asked for, or doubles with each failure in a row and is at most half random.
-    fn check_pause(&self, run: &Run, after: Option<u64>, until: u64) {
-        let pause = until - run.now;
-        if let Some(after) = after {
-            assert_eq!(until, run.now.saturating_add(after.max(self.config.backoff_ns / 2)), "Retry-After: {after}");
-            return;
-        }
-        let doubled = 1_u64 << (self.failures - 1).min(32);
-        let most = self.config.backoff_ns.saturating_mul(doubled).min(self.config.backoff_most_ns);
-        assert!((most / 2..=most).contains(&pause), "pause {pause} after failure {}, not {most}", self.failures);
-    }
-
-    pub(crate) fn flush(&mut self) -> Watch {
-        self.hurry();
-        Watch { upto: self.spans.len(), begun: self.flush_ends }
-    }
-
-    /// What has to be said about a flush: `None` while a span before it is not settled; `false` if one was lost, unless
-    /// a flush that ended before this one began has answered for it.
-    pub(crate) fn flushed(&self, watch: &Watch) -> Option<bool> {
-        let before = &self.spans[..watch.upto];
-        if before.iter().any(|span| matches!(span.fate, Fate::Waiting | Fate::InFlight)) {
-            return None;
-        }
-        let lost = |span: &Span| span.fate != Fate::Delivered && span.reported.is_none_or(|end| end > watch.begun);
-        Some(!before.iter().any(lost))
-    }
-
-    pub(crate) fn flush_end(&mut self, watch: &Watch, delivered: bool) {
-        let truth = self.flushed(watch);
-        assert_eq!(delivered, truth == Some(true), "a flush said {delivered}, the truth is {truth:?}");
-        self.flush_ends += 1;
-        for span in &mut self.spans[..watch.upto] {
-            if matches!(span.fate, Fate::PerhapsRejected | Fate::Dropped(_) | Fate::Spooled) {
-                span.reported.get_or_insert(self.flush_ends);
-            }
+        if span.beside {
+            self.room_beside.0 -= span.bytes;
+            self.room_beside.1 -= 1;
         }
     }
 
@@ -562,7 +364,7 @@ impl Ledger {
         let stats = delivery.stats();
         let queued = (self.waiting.len() + self.in_flight.len()) as u64;
         assert_eq!((stats.queued, stats.queued_bytes), (queued, self.bytes as u64), "queued");
-        let (bytes, spans) = (self.bytes - self.foreign_room.0, queued as usize - self.foreign_room.1);
+        let (bytes, spans) = (self.bytes - self.room_beside.0, queued as usize - self.room_beside.1);
         assert!(bytes <= self.config.queue_bytes, "{bytes} bytes in a queue of {:?}", self.config);
         assert!(self.config.queue_spans.is_none_or(|most| spans <= most), "{queued} spans");
         assert_eq!(
@@ -578,6 +380,12 @@ impl Ledger {
         for (reason, count) in stats.dropped.iter() {
             assert_eq!(count, self.dropped[reason as usize], "dropped: {reason:?}");
         }
+        let settled = stats.sent + stats.rejected + stats.spooled + stats.dropped.total();
+        assert_eq!(settled + stats.queued, self.ended, "delivered, queued, spooled or dropped: {stats:?}");
+        if let Some(spool) = delivery.spool() {
+            let kept = self.spans.iter().filter(|span| span.spooled && span.is_in_spool(self.name)).count();
+            assert_eq!(spool.ended(), kept as u64, "spans in the spool");
+        }
         assert_eq!(delivery.is_empty(), self.is_empty(), "is_empty");
         assert_eq!(delivery.is_finished(), self.close != Close::Open && self.is_empty(), "is_finished");
     }
@@ -585,12 +393,6 @@ impl Ledger {
     /// At the end of a process: every span that ended is delivered or counted as dropped.
     pub(crate) fn finish(&self, network: &Network) {
         assert!(self.is_empty(), "left in queue {}: {:?}, {:?}", self.name, self.waiting, self.in_flight);
-        let ended = self.spans.len() as u64 + self.dropped[Reason::Forked as usize];
-        assert_eq!(
-            ended,
-            self.sent + self.rejected + self.spooled + self.dropped.iter().sum::<u64>(),
-            "ended, and accounted for"
-        );
         self.check_receipts(network);
     }
 
@@ -610,7 +412,7 @@ impl Ledger {
                 Fate::Delivered => assert!(received, "delivered to nobody: {number}"),
                 Fate::Dropped(_) => assert!(!received || !said_so, "counted as dropped, but delivered: {number}"),
                 // Its request may be on its way.
-                Fate::PerhapsRejected | Fate::Waiting | Fate::InFlight | Fate::Spooled => {}
+                Fate::PerhapsRejected | Fate::Waiting | Fate::InFlight | Fate::Spooled | Fate::Requeued => {}
             }
         }
     }

@@ -6,6 +6,8 @@
 //!
 //! - every span that ended is delivered, in a spool or counted as dropped, for the right reason, unless its process died
 //!   without a spool; with one that had room, it is delivered by another process or still in the spool;
+//! - what the queue had to leave to the spool of its process is given back to it, as spans that are only there, when the
+//!   destination takes spans and within half of the queue; nobody sleeps while that could be done;
 //! - every span that was recorded when it began, and had not ended when its process died, is delivered as interrupted;
 //! - none arrives twice, unless an answer was lost or a process died;
 //! - queues, batches, pauses and the time for retries are within their bounds, and nobody sleeps who has something to do;

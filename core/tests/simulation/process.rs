@@ -15,20 +15,23 @@
 //!
 //! Not simulated: what is told to people (`report.rs`), and threads that cannot be started.
 
+mod program;
 mod worker;
 
-use tracebaton::delivery::{Config, Delivery, Next, Pushed, Reason, Scope, Ticket};
+use tracebaton::delivery::{Config, Delivery, Scope, Ticket};
 
 use crate::ledger::{Close, Ledger, Watch};
 use crate::network::Network;
 use crate::run::{Event, MS, Run, SECOND};
-use crate::spans;
+use crate::spans::Commons;
 use crate::spool::{Disk, File, Truth};
 use tracebaton::spool::{Recovery, Start};
 use worker::{Phase, Worker};
 
 /// How long a fork waits for requests in flight.
 const PATIENCE: u64 = 100 * MS;
+/// How long after a fork the parent looks for what children have left.
+const AFTER_FORK: u64 = SECOND;
 /// How often someone who waits is asked whether to go on.
 const ASK_EVERY: u64 = 50 * MS;
 const SCOPES: [&[u8]; 3] = [b"scope", b"", b"another scope"];
@@ -51,7 +54,7 @@ struct Queue {
     open: Vec<Open>,
     /// The spool of another process that it recovers.
     recovery: Option<(File, Recovery)>,
-    /// A spool could not be recovered wholly: the next process tries again.
+    /// It looks for spools of other processes.
     recovers: bool,
 }
 
@@ -117,6 +120,7 @@ pub(crate) struct Process {
     /// How many queues it has made; gives their numbers, which no other process uses.
     made: u32,
     scopes: Vec<Scope>,
+    commons: Commons,
 }
 
 /// Bounds and times, from usual to absurd.
@@ -135,6 +139,8 @@ fn config(run: &mut Run) -> Config {
         backoff_ns,
         backoff_most_ns: backoff_ns * random.pick(&[1, 4, 30]),
         request_bytes: random.pick(&[60, 250, 1_000, 10_000]),
+        rescan_ns: random.pick(&[30 * SECOND, 10 * SECOND, 300 * SECOND]),
+        expendable: None,
     }
 }
 
@@ -144,46 +150,14 @@ impl Queue {
         self.disk.iter().for_each(Disk::keep);
     }
 
-    /// The call within which the process dies: the number of its span, which may be as before it or as after it.
-    fn last_words(&mut self, run: &mut Run, scopes: &[Scope]) -> u32 {
-        let scope = run.random.pick(&[0, 1, 2]);
-        let mut bytes = Vec::new();
-        let mut encode = |number, size| {
-            spans::encode(number, size, &mut bytes);
-            bytes.clone()
-        };
-        let (size, now) = (run.random.below(200) as usize, run.now);
-        let open = if run.random.chance(500) { self.open.first() } else { None };
-        if let Some(Open { number, scope, size, start }) = open {
-            let (number, bytes) = (*number, encode(*number, *size));
-            let encode = |buffer: &mut Vec<u8>| buffer.extend_from_slice(&bytes);
-            let pushed = self.delivery.push_started(*start, &scopes[*scope], || now, encode);
-            let unspooled = self.delivery.stats().unspooled != self.ledger.unspooled;
-            if unspooled || !matches!(pushed, Pushed::Queued { .. } | Pushed::Spooled(_)) {
-                // Only before the call it was there for certain.
-                self.open.remove(0);
-            }
-            return number;
-        }
-        let number = self.ledger.number();
-        let bytes = encode(number, size);
-        if run.random.chance(500) {
-            let _ = self.delivery.start(&scopes[scope], &bytes);
-        } else {
-            let _ = self.delivery.push(&scopes[scope], || now, |buffer| buffer.extend_from_slice(&bytes));
-        }
-        number
-    }
-
     /// Notes what became of a batch from the spool of another process.
     fn take_recovered(&mut self, run: &mut Run, network: &mut Network) {
-        let Some((batch, is_done)) = self.delivery.take_recovered() else { return };
-        self.ledger.recovered_end(is_done);
+        let Some((batch, is_done)) = self.delivery.take_recovered(run.now) else { return };
+        self.ledger.recovered_end(run, is_done);
         if is_done {
             self.recovery.as_mut().expect("the file of the batch").0.done(&batch);
         } else {
             run.count(Event::PartSpool);
-            self.recovers = false;
             network.files.extend(self.recovery.take().map(|(file, _)| file));
         }
     }
@@ -222,7 +196,7 @@ impl Process {
             let destination = run.random.below(destinations as u64) as usize;
             let (config, resource) = (config(run), run.random.next().to_le_bytes());
             run.say(|| format!("{config:?}"));
-            first.add(run, destination, config, &resource);
+            first.add(run, destination, config, &resource, false);
         }
         first
     }
@@ -241,11 +215,12 @@ impl Process {
             mortality: run.random.pick(&[0, 0, 3, 15]),
             made: 0,
             // The last has the same bytes as the first.
+            commons: Commons::new(),
             scopes: SCOPES.iter().chain(&SCOPES[..1]).map(|scope| Scope::new(scope)).collect(),
         }
     }
 
-    fn add(&mut self, run: &mut Run, destination: usize, config: Config, resource: &[u8]) {
+    fn add(&mut self, run: &mut Run, destination: usize, config: Config, resource: &[u8], is_child: bool) {
         let name = self.made * crate::world::PROCESSES + self.name;
         self.made += 1;
         run.count(Event::Exporter);
@@ -255,6 +230,9 @@ impl Process {
         let mut delivery = Delivery::new(config.clone(), resource);
         if let Some(spool) = spool {
             delivery.set_spool(spool);
+        }
+        if is_child {
+            delivery.nothing_to_recover(run.now);
         }
         self.queues.push(Queue {
             destination,
@@ -269,7 +247,7 @@ impl Process {
             held: true,
             full: false,
         });
-        if self.queues.last().is_some_and(|queue| queue.recovers) {
+        if !is_child && self.queues.last().is_some_and(|queue| queue.recovers) {
             self.wake(run, destination);
         }
     }
@@ -332,162 +310,7 @@ impl Process {
         run.say(|| format!("p{} {}", self.name, what()));
     }
 
-    // The program.
-
-    /// One action of the program.
-    fn program(&mut self, run: &mut Run, may_fork: bool) {
-        #[derive(Clone, Copy)]
-        enum Action {
-            Push,
-            Start,
-            Pause,
-            Flush,
-            Shutdown,
-            Drop,
-            Fork,
-            Foreign,
-        }
-        self.actions -= 1;
-        let step = run.random.pick(&[1_000, 50_000, 2 * MS]);
-        self.program_at = run.now + run.random.below(step);
-        let held: Vec<usize> = (0..self.queues.len()).filter(|index| self.queues[*index].held).collect();
-        if held.is_empty() {
-            self.actions = 0;
-            return;
-        }
-        let index = run.random.pick(&held);
-        let action = run.random.weighted(&[
-            (400, Action::Push),
-            (100, Action::Start),
-            (250, Action::Pause),
-            (80, Action::Flush),
-            (6, Action::Shutdown),
-            (6, Action::Drop),
-            (if may_fork { 12 } else { 0 }, Action::Fork),
-            (if self.generation == 0 { 0 } else { 10 }, Action::Foreign),
-        ]);
-        match action {
-            Action::Push => {
-                let usual = run.random.pick(&[10, 30, 100, 400]);
-                for _ in 0..run.random.pick(&[1, 1, 3, 12]) {
-                    self.push(run, index, usual);
-                }
-            }
-            Action::Start => {
-                for _ in 0..run.random.pick(&[1, 1, 4]) {
-                    self.start(run, index, 60);
-                }
-            }
-            Action::Pause => {
-                let most = run.random.pick(&[MS, 100 * MS, SECOND, 3 * SECOND, 40 * SECOND, 500 * SECOND]);
-                self.program_at += run.random.below(most);
-            }
-            Action::Flush | Action::Shutdown => {
-                let blocks = run.random.chance(500);
-                self.begin_flush(run, index, matches!(action, Action::Shutdown), blocks);
-            }
-            // An exporter that another thread uses cannot be dropped.
-            Action::Drop if self.waiters.iter().any(|waiter| waiter.queue == index) => {}
-            Action::Drop => self.drop_exporter(run, index),
-            Action::Fork => self.park(run),
-            Action::Foreign => {
-                let queue = &mut self.queues[index];
-                queue.delivery.count_lost(Reason::Forked, 1);
-                queue.ledger.forked(run);
-            }
-        }
-    }
-
-    /// The program ends: it shuts its exporters down or drops them, and leaves the threads to their last requests.
-    fn end(&mut self, run: &mut Run) {
-        self.program_at = NEVER;
-        if !self.waiters.is_empty() {
-            self.program = Program::Waiting;
-            return;
-        }
-        let Some(index) = self.queues.iter().position(|queue| queue.held) else {
-            self.program = Program::Ended;
-            return;
-        };
-        self.program_at = run.now;
-        if self.queues[index].ledger.close == Close::Open && run.random.chance(600) {
-            self.begin_flush(run, index, true, true);
-        } else {
-            self.drop_exporter(run, index);
-        }
-    }
-
-    /// The process is killed, perhaps within a write to a spool.
-    fn die(&mut self, run: &mut Run, network: &mut Network) -> Done {
-        run.count(Event::Death);
-        self.say(run, || "dies".into());
-        for queue in &mut self.queues {
-            queue.take_recovered(run, network);
-            queue.ledger.check(&queue.delivery);
-            queue.ledger.died(run, network);
-            queue.ledger.on_their_way().for_each(|(queue, number)| network.unheard(queue, number));
-            let truth = queue.ledger.truth();
-            let torn = run.random.chance(700).then(|| queue.last_words(run, &self.scopes));
-            queue.leave(run, network, torn.map(|number| (truth, number)));
-        }
-        Done::Gone
-    }
-
-    fn start(&mut self, run: &mut Run, index: usize, usual: u64) {
-        let scope = run.random.below(self.scopes.len() as u64) as usize;
-        let queue = &mut self.queues[index];
-        let (number, size) = (queue.ledger.number(), run.random.below(usual) as usize);
-        let mut bytes = Vec::new();
-        spans::encode(number, size, &mut bytes);
-        if let Some(start) = queue.delivery.start(&self.scopes[scope], &bytes) {
-            run.count(Event::Started);
-            queue.open.push(Open { number, scope, size, start });
-        }
-        queue.keep();
-        self.say(run, || format!("q{index} span {number} begins"));
-        self.check(run);
-    }
-
-    fn push(&mut self, run: &mut Run, index: usize, usual: u64) {
-        let scope = run.random.below(self.scopes.len() as u64) as usize;
-        let queue = &mut self.queues[index];
-        let mut bytes = Vec::new();
-        let now = run.now;
-        let (number, scope, pushed) = if !queue.open.is_empty() && run.random.chance(400) {
-            let at = run.random.below(queue.open.len() as u64) as usize;
-            let Open { number, scope, size, start } = queue.open.swap_remove(at);
-            spans::encode(number, size, &mut bytes);
-            let encode = |buffer: &mut Vec<u8>| buffer.extend_from_slice(&bytes);
-            (number, scope, queue.delivery.push_started(start, &self.scopes[scope], || now, encode))
-        } else {
-            let number = queue.ledger.number();
-            if !run.random.chance(20) {
-                let size = if run.random.chance(30) { 5_000 } else { usual };
-                spans::encode(number, run.random.below(size) as usize, &mut bytes);
-            }
-            let encode = |buffer: &mut Vec<u8>| buffer.extend_from_slice(&bytes);
-            (number, scope, queue.delivery.push(&self.scopes[scope], || now, encode))
-        };
-        queue.ledger.pushed(run, number, scope % SCOPES.len(), bytes.len(), pushed, &queue.delivery);
-        queue.keep();
-        let wake = match pushed {
-            Pushed::Queued { wake } => wake,
-            Pushed::Dropped(Reason::QueueFull) => !std::mem::replace(&mut queue.full, true),
-            Pushed::Dropped(_) | Pushed::Spooled(_) | Pushed::Nothing => false,
-        };
-        let destination = queue.destination;
-        self.say(run, || format!("q{index} span {number}, {} bytes: {pushed:?}", bytes.len()));
-        let queue = &mut self.queues[index];
-        if queue.ledger.is_sending() {
-            // Export's thread does not ask while it sends, but an event loop may.
-            let next = queue.delivery.poll(run.now);
-            assert!(matches!(next, Next::Idle), "{next:?} with a batch on its way");
-        }
-        if wake {
-            self.wake(run, destination);
-        }
-        self.check(run);
-    }
+    // Flushes and shutdowns.
 
     fn begin_flush(&mut self, run: &mut Run, index: usize, shutdown: bool, blocks: bool) {
         let time = run.random.pick(&[0, 10 * MS, SECOND, 30 * SECOND, 30 * SECOND, 400 * SECOND]);
@@ -594,10 +417,11 @@ impl Process {
             let mut child = Self::new(run, name, self.generation + 1, self.workers.len());
             child.actions = run.random.below(self.actions + 20);
             for queue in self.queues.iter().filter(|queue| queue.held) {
-                child.add(run, queue.destination, queue.config.clone(), &queue.resource);
+                child.add(run, queue.destination, queue.config.clone(), &queue.resource, true);
             }
-            // A scope belongs to no queue: the child goes on with the parent's.
+            // A scope belongs to no queue, nor do fields in common: the child goes on with the parent's.
             child.scopes.clone_from(&self.scopes);
+            child.commons = self.commons.clone();
             child
         });
         self.program = Program::Running;
@@ -612,8 +436,12 @@ impl Process {
     fn unpark(&mut self, run: &mut Run, index: usize) {
         let worker = &mut self.workers[index];
         worker.parked = false;
-        let queues = &self.queues;
-        let has_work = |queue: &usize| !queues[*queue].delivery.is_empty() || queues[*queue].delivery.is_finished();
+        let queues = &mut self.queues;
+        worker.queues.iter().for_each(|queue| queues[*queue].delivery.recover_by(run.now + AFTER_FORK));
+        let has_work = |queue: &usize| {
+            let queue = &queues[*queue];
+            !queue.delivery.is_empty() || queue.delivery.is_finished() || queue.recovers
+        };
         if worker.queues.iter().any(has_work) {
             self.wake(run, index);
         }

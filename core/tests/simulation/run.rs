@@ -68,6 +68,7 @@ events! {
     Unspooled "spans that the spool had no room for"
     SpooledAtPush "spans kept in the spool: queue full or closed"
     Spooled "spans kept in the spool: given up, or left at a shutdown"
+    Requeued "spans given back from the spool to the queue of the same process"
     Recovered "spans recovered from the spools of other processes"
     Interrupted "spans recovered as interrupted"
     Torn "deaths within a write to a spool"

@@ -1,5 +1,7 @@
 //! Spans of the simulation: real ones, of a number and as many bytes as are wanted.
 
+use std::sync::Arc;
+
 use tracebaton::otlp::reader::{Fields, SpanView, Wire};
 
 /// The tag and the length of an entry, and the number in it.
@@ -26,6 +28,25 @@ pub(crate) fn encode(number: u32, size: usize, out: &mut Vec<u8>) {
     put(out, 0x12, &message);
 }
 
+/// The attributes that spans have in common, by their numbers.
+const COMMON: [&[u8]; 3] = [b"", b"a", b"b"];
+
+/// The same as fields of spans.
+#[derive(Clone)]
+pub(crate) struct Commons([Option<Arc<[u8]>>; COMMON.len()]);
+
+impl Commons {
+    pub(crate) fn new() -> Self {
+        let field = |key: &[u8]| key.first().map(|key| Arc::from(&[0x4a, 3, 0x0a, 1, *key][..]));
+        Self(COMMON.map(field))
+    }
+
+    /// Those of a span. Two that begin one after the other have mostly the same.
+    pub(crate) fn of(&self, number: u32) -> Option<&Arc<[u8]>> {
+        self.0[number as usize / 4 % COMMON.len()].as_ref()
+    }
+}
+
 /// The spans in a run, each of which must be as it was pushed: their numbers, and whether they were interrupted.
 pub(crate) fn decode(bytes: &[u8]) -> Vec<(u32, bool)> {
     let mut spans = Vec::new();
@@ -36,6 +57,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Vec<(u32, bool)> {
         assert!(span.name.as_bytes().iter().all(|byte| *byte == number as u8), "span {number} has foreign bytes");
         let status = span.status.map(|status| (status.code, status.message.to_str() == "interrupted"));
         assert!(matches!(status, None | Some((2, true))), "status of {number}: {status:?}");
+        let common = if status.is_some() { COMMON[number as usize / 4 % COMMON.len()] } else { b"" };
+        let found: Vec<u8> = span.attributes().flat_map(|it| it.expect("an attribute").0.as_bytes().to_vec()).collect();
+        assert_eq!(found, common, "what span {number} has in common");
         spans.push((number, status.is_some()));
     }
     spans

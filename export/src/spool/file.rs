@@ -1,20 +1,24 @@
 //! The files: made, mapped, locked, listed.
 //!
-//! The lock is POSIX's (`fcntl`): it belongs to the process, is not inherited by a forked child, and ends with the process
-//! even if a child still has the file open. It also ends as soon as the process closes any descriptor of the file, which is
-//! why a process must not open a file twice: it knows the names of those that it has open.
+//! The lock is `flock`'s, which belongs to what was opened. Whoever opens the file once more, in the same process or
+//! another one, neither has the lock nor ends it by closing. A forked child inherits it and would keep it from ending with
+//! the parent: it closes what it inherited ([`forget_inherited`]), by which the parent loses nothing. For the same reason
+//! what is mapped is not what is locked: a child cannot unmap it, lest somebody still uses it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Seek, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use memmap2::MmapRaw;
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fcntl_lock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::Errno;
-use tracebaton::spool::{HEADER_BYTES, Header, LABEL_BYTES, Memory, Recovery, Source, Spool as Core, Unreadable};
+use tracebaton::spool::{
+    HEADER_BYTES, Header, LABEL_BYTES, Memory, RECOVERED_AT, Recovery, Source, Spool as Core, Unreadable,
+};
 
 use super::{Info, Spool};
 use crate::clock;
@@ -31,52 +35,36 @@ const MIB: u64 = 1 << 20;
 /// Segments in the smallest pool.
 const SEGMENTS_LEAST: u64 = 8;
 
-/// A name that this process has open: nothing else in it opens the file.
-#[derive(Debug)]
-struct Claim(String);
-
-impl Claim {
-    fn new(name: &str) -> Option<Self> {
-        worker::spools().insert(name.to_owned()).then(|| Self(name.to_owned()))
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        worker::spools().remove(&self.0);
-    }
-}
-
 /// A file that is this process's, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Locked {
     pub(super) path: PathBuf,
-    // Closed before the name is given up.
     pub(super) file: File,
-    _claim: Claim,
 }
 
 impl Locked {
-    /// Locks the file, unless another process has; this one has claimed the name.
-    fn new(path: PathBuf, file: File, claim: Claim) -> io::Result<Option<Self>> {
-        // From here on it is closed before the name is given up.
-        let this = Self { path, file, _claim: claim };
-        match fcntl_lock(&this.file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::AGAIN | Errno::ACCESS) => return Ok(None),
-            Err(error) => return Err(error.into()),
+    /// The file at this path, unless it is somebody else's, or is gone.
+    pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // Noted before it is locked: no child inherits the lock without knowing of it.
+        worker::spools().insert(file.as_raw_fd());
+        let this = Self { path: path.to_owned(), file };
+        if !lock(&this.file)? {
+            return Ok(None);
         }
         // Whoever had it before may have removed it.
         let is_there = this.file.metadata()?.nlink() != 0;
         Ok(is_there.then_some(this))
     }
 
-    /// The file at this path, unless it is somebody else's.
-    pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let Some(claim) = Claim::new(&name) else { return Ok(None) };
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Self::new(path.to_owned(), file, claim)
+    /// Notes in the file that its own process is gone.
+    pub(super) fn mark_recovered(&self) {
+        // What is lost where this fails is a word in a list.
+        let _ = self.file.write_all_at(&std::process::id().to_le_bytes(), RECOVERED_AT as u64);
     }
 
     /// The file is not needed any more.
@@ -98,9 +86,46 @@ impl Locked {
     }
 }
 
-impl Source for &Locked {
+/// Reads a file.
+pub(super) struct Reader<'a>(pub(super) &'a File);
+
+impl Source for Reader<'_> {
     fn read(&mut self, offset: u64, into: &mut [u8]) -> bool {
-        self.file.read_exact_at(into, offset).is_ok()
+        self.0.read_exact_at(into, offset).is_ok()
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Before it is closed: its number may be that of another file then.
+        worker::spools().remove(&self.file.as_raw_fd());
+    }
+}
+
+/// Locks a file, unless somebody else has: whether it is.
+fn lock(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether somebody has locked a file.
+fn is_locked(file: &File) -> bool {
+    let is_locked = flock(file, FlockOperation::NonBlockingLockShared).is_err();
+    if !is_locked {
+        let _ = flock(file, FlockOperation::Unlock);
+    }
+    is_locked
+}
+
+/// In a forked child: closes the files that the parent has locked. They stay locked.
+pub(crate) fn forget_inherited(files: impl IntoIterator<Item = RawFd>) {
+    for file in files {
+        // SAFETY: it was open when the process forked, since it is taken from the list before it is closed, and this is
+        // the only thread. What owned it in the parent is never used or dropped here: see `fork`.
+        drop(unsafe { OwnedFd::from_raw_fd(file) });
     }
 }
 
@@ -130,10 +155,12 @@ impl Memory for Mapped {
 
 /// Has the system set up the first pages of a map before spans come there: that takes microseconds for each, which a span
 /// should not wait for.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "elsewhere spans wait"))]
 pub(crate) struct Warm(Arc<MmapRaw>);
 
 impl Warm {
     /// The bytes that are made ready: what is written in a second or two.
+    #[cfg(target_os = "linux")]
     const BYTES: usize = 8 << 20;
 
     /// Does so. Takes milliseconds.
@@ -177,15 +204,17 @@ pub(super) fn create(options: &Spool, resource: &[u8]) -> Result<(Core, PathBuf,
         segment_bytes,
         segments,
     };
+    if left_bytes(dir).saturating_add(header.file_bytes()) > options.left_bytes() {
+        return Err(String::from("what processes that died have left takes all the room it may have"));
+    }
     let made = || -> io::Result<Option<(Core, PathBuf, Warm)>> {
         private_dir(dir)?;
         let name = format!("{label}-{}-{:016x}{SUFFIX}", header.process, header.nonce);
         let (new, path) = (dir.join(format!("{name}{NEW}")), dir.join(&name));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new)?;
         let spool = fill(&file, header.file_bytes()).and_then(|()| {
-            let claim = Claim::new(&name).ok_or(ErrorKind::AlreadyExists)?;
-            let locked = Locked::new(path.clone(), file, claim)?.ok_or(ErrorKind::AlreadyExists)?;
-            let map = Arc::new(MmapRaw::map_raw(&locked.file)?);
+            let map = Arc::new(MmapRaw::map_raw(&file)?);
+            let locked = Locked::open(&new)?.ok_or(ErrorKind::AlreadyExists)?;
             let warm = Warm(Arc::clone(&map));
             let spool = Core::new(header.clone(), Box::new(Mapped { map, _locked: locked }), resource);
             Ok(spool.map(|spool| (spool, warm)))
@@ -210,7 +239,8 @@ pub(super) fn create(options: &Spool, resource: &[u8]) -> Result<(Core, PathBuf,
 fn fill(mut file: &File, bytes: u64) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), 0, bytes) {
         Ok(()) if file.metadata()?.len() == bytes => return Ok(()),
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+        // A signal, such as that of a timer, may interrupt it every time; writing goes on where it was.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
     file.rewind()?;
@@ -256,43 +286,48 @@ pub(super) fn label(path: &Path) -> String {
     name.split('-').next().unwrap_or_default().to_owned()
 }
 
+/// Bytes of files that nobody has locked: what processes that died have left.
+fn left_bytes(dir: &Path) -> u64 {
+    let paths = paths(dir).unwrap_or_default();
+    let left = paths.iter().filter_map(|path| File::open(path).ok()).filter(|file| !is_locked(file));
+    left.filter_map(|file| file.metadata().ok()).fold(0, |sum, meta| sum.saturating_add(meta.len()))
+}
+
 pub(super) fn list(dir: &Path) -> io::Result<Vec<Info>> {
     let mut infos = Vec::new();
     for path in paths(dir)? {
         let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
-        let process =
-            path.file_name().unwrap_or_default().to_string_lossy().split('-').nth(1).and_then(|it| it.parse().ok());
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut info = Info {
             label: label(&path),
             path,
-            process: process.unwrap_or(0),
-            is_locked: true,
+            process: name.split('-').nth(1).and_then(|it| it.parse().ok()).unwrap_or(0),
+            is_locked: None,
+            is_recovered: false,
             ended: 0,
             open: 0,
             bytes,
             damaged: 0,
             unreadable: None,
         };
-        let name = info.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(claim) = Claim::new(&name) else {
-            infos.push(info);
-            continue;
-        };
         // One that is locked is read all the same, as it is at the moment.
-        let read = File::options().read(true).write(true).open(&info.path).map(|file| {
-            let lock = fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive);
-            info.is_locked = lock.is_err();
-            let locked = Locked { path: info.path.clone(), file, _claim: claim };
-            Recovery::new(&mut &locked)
+        let read = File::open(&info.path).map(|file| {
+            info.is_locked = Some(is_locked(&file));
+            let recovery = Recovery::new(&mut Reader(&file));
+            let mut recovered = [0; 4];
+            info.is_recovered = Reader(&file).read(RECOVERED_AT as u64, &mut recovered) && recovered != [0; 4];
+            recovery
         });
-        match read.unwrap_or(Err(Unreadable::Io)) {
-            Ok(recovery) => {
+        match read {
+            Ok(Ok(recovery)) => {
                 let summary = recovery.summary();
                 info.process = recovery.header().process;
                 (info.ended, info.open) = (summary.ended, summary.open);
-                info.damaged = if info.is_locked { 0 } else { summary.damaged };
+                info.damaged = if info.is_locked == Some(true) { 0 } else { summary.damaged };
             }
-            Err(why) => info.unreadable = Some(why),
+            Ok(Err(why)) => info.unreadable = Some(why),
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(_) => info.unreadable = Some(Unreadable::Io),
         }
         infos.push(info);
     }

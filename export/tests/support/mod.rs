@@ -28,6 +28,9 @@ pub(crate) enum Fault {
     ResetRead,
     /// Nothing is ever read or said, not even a handshake.
     Silence,
+    /// Only the head of the request is read; then these bytes are said and the connection is closed, which is a reset if
+    /// there was more to read.
+    Interrupts(Vec<u8>),
     /// The request is read; this is said after a delay, from this place on byte by byte; and the connection is closed,
     /// unless it is to be kept.
     Says { delay: Duration, bytes: Vec<u8>, slow_from: usize, keep: bool },
@@ -131,6 +134,8 @@ impl<T: Read + Write> Stream for T {}
 
 fn serve(tcp: &TcpStream, tls: Option<Arc<ServerConfig>>, shared: &(Mutex<State>, Condvar)) {
     let secure = tls.is_some();
+    // A reset would throw away what the system still holds back.
+    tcp.set_nodelay(true).unwrap();
     let mut stream: Box<dyn Stream> = match tls {
         Some(config) => {
             let connection = ServerConnection::new(config).unwrap();
@@ -161,6 +166,12 @@ fn serve(tcp: &TcpStream, tls: Option<Arc<ServerConfig>>, shared: &(Mutex<State>
                 return;
             }
             continue;
+        }
+        if let Some(Fault::Interrupts(bytes)) = fault {
+            // Whether the client is still there to hear it is its business.
+            let _ = stream.write_all(&bytes).and_then(|()| stream.flush());
+            shared.0.lock().unwrap().heads.push(head);
+            return;
         }
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
         let mut body = vec![0; length];
@@ -236,12 +247,30 @@ fn span_ids(request: &[u8]) -> Vec<u64> {
 
 /// Records a span with this id.
 pub(crate) fn record(exporter: &Exporter, id: u64) {
+    record_named(exporter, id, b"s");
+}
+
+/// Records a span with this id and this name.
+pub(crate) fn record_named(exporter: &Exporter, id: u64, name: &[u8]) {
+    let mut span = vec![0x0a, 16];
+    span.extend([1; 16]);
+    span.extend([0x12, 8]);
+    span.extend(id.to_be_bytes());
+    span.push(0x2a);
+    varint(name.len(), &mut span);
+    span.extend(name);
     let pushed = exporter.record(&scope(), |out| {
-        out.extend([0x12, 31, 0x0a, 16]);
-        out.extend([1; 16]);
-        out.extend([0x12, 8]);
-        out.extend(id.to_be_bytes());
-        out.extend([0x2a, 1, b's']);
+        out.push(0x12);
+        varint(span.len(), out);
+        out.extend(&span);
     });
     assert!(matches!(pushed, Pushed::Queued { .. }));
+}
+
+fn varint(mut number: usize, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
 }

@@ -192,6 +192,8 @@ def test_beside_the_w3c_propagators(make_tracer: Callable[..., Tracer], order: i
 def running(program: str, *arguments: str, environment: Mapping[str, str]) -> Iterator[str]:
     """A program of this folder in a process of its own, which says its URL."""
     here = Path(__file__).parent
+    # The modules that the tests share are in the folder above.
+    environment = {**environment, "PYTHONPATH": str(here.parent)}
     process = subprocess.Popen(
         [sys.executable, str(here / program), *arguments],
         stdin=subprocess.PIPE,

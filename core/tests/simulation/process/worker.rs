@@ -120,11 +120,26 @@ impl Process {
 
     /// Asks a queue what to do, and does it.
     fn step(&mut self, run: &mut Run, network: &mut Network, worker: usize, index: usize, mut round: Round) {
-        self.recover(run, network, index);
+        // What this process had to let go of comes first.
+        let given_back = self.queues[index].delivery.requeue();
+        self.queues[index].keep();
+        if given_back == 0 {
+            self.recover(run, network, index);
+        }
         let queue = &mut self.queues[index];
         let next = queue.delivery.poll(run.now);
+        if given_back != 0 {
+            let Next::Send(batch) = &next else { panic!("{given_back} spans are given back and not sent: {next:?}") };
+            assert_eq!(batch.spans() as u64, given_back, "given back");
+            queue.ledger.requeued(run, batch);
+        }
         let finished = queue.delivery.is_finished();
         queue.ledger.polled(run);
+        if let (Next::Wait(_) | Next::Idle, true) = (&next, queue.recovers) {
+            let at = queue.delivery.recovery_at();
+            queue.ledger.looks_again(run, at);
+            round.until = at.map_or(round.until, |at| Some(round.until.map_or(at, |other| other.min(at))));
+        }
         match next {
             Next::Send(batch) => {
                 let (origin, spans) = queue.ledger.sending(run, &batch);
@@ -170,23 +185,24 @@ impl Process {
     /// Takes a batch from the spool of a process that is gone, if this is the moment for it.
     fn recover(&mut self, run: &mut Run, network: &mut Network, index: usize) {
         let queue = &mut self.queues[index];
-        if !queue.recovers || !queue.delivery.wants_recovered() {
+        if !queue.recovers || queue.delivery.recovery_at().is_none_or(|at| run.now < at) {
             return;
         }
-        if queue.recovery.is_none() {
-            let found = network.files.iter().position(|file| file.destination == queue.destination);
-            let Some(found) = found else { return };
-            let file = network.files.swap_remove(found);
-            let recovery = file.open();
-            queue.recovery = Some((file, recovery));
-        }
-        let Some((file, recovery)) = &mut queue.recovery else { return };
-        if let Some((batch, spans)) = file.next(run, recovery, queue.config.batch_bytes) {
-            queue.ledger.recovering(run, file.queue(), &spans);
-            queue.delivery.push_recovered(batch);
-            let text = format!("q{index} recovers {spans:?}");
-            self.say(run, || text);
-        } else {
+        loop {
+            if queue.recovery.is_none() {
+                let found = network.files.iter().position(|file| file.destination == queue.destination);
+                let Some(found) = found else { return queue.delivery.nothing_to_recover(run.now) };
+                let file = network.files.swap_remove(found);
+                let recovery = file.open();
+                queue.recovery = Some((file, recovery));
+            }
+            let Some((file, recovery)) = &mut queue.recovery else { return };
+            if let Some((batch, spans)) = file.next(run, recovery, queue.config.batch_bytes) {
+                queue.ledger.recovering(run, file.queue(), &spans);
+                queue.delivery.push_recovered(batch);
+                let text = format!("q{index} recovers {spans:?}");
+                return self.say(run, || text);
+            }
             assert!(file.is_done(), "not recovered: {:?}", file.left);
             run.count(Event::DoneSpool);
             queue.recovery = None;

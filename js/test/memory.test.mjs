@@ -1,0 +1,63 @@
+// Nothing grows with what was done: spans, carriers, sessions, tracers. Run with --expose-gc.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import {
+  Tracer,
+  enrichSpanContext,
+  injectContextIntoCarrier,
+  trace,
+  withDistributedTraceContext,
+} from '../dist/esm/index.mjs';
+import { CALLER } from './helpers.mjs';
+
+const options = { skip: typeof globalThis.gc !== 'function' && 'needs --expose-gc' };
+const tick = () => new Promise((resolve) => setImmediate(resolve));
+
+async function settle() {
+  for (let n = 0; n < 5; n++) {
+    globalThis.gc();
+    await tick();
+  }
+  const { heapUsed, arrayBuffers, external } = process.memoryUsage();
+  return heapUsed + arrayBuffers + external;
+}
+
+/** How many bytes more there are after many rounds than after some. */
+async function growth(round) {
+  await round(2_000);
+  const before = await settle();
+  await round(20_000);
+  return (await settle()) - before;
+}
+
+test('requests leave nothing behind', options, async () => {
+  const tracer = Tracer.init({ exporter: 'none' });
+  const traced = trace({ tracer }, async (question) => {
+    await null;
+    return question;
+  });
+  const grown = await growth(async (times) => {
+    for (let n = 0; n < times; n++) {
+      await withDistributedTraceContext({ traceparent: CALLER, baggage: `session_id=s${n},k=v` }, tracer, async () => {
+        await enrichSpanContext({ eventName: 'request', inputs: { n } }, () => traced({ question: `why ${n}` }));
+        injectContextIntoCarrier({});
+        tracer.createSession();
+      });
+      if (n % 500 === 0) await tick();
+    }
+  });
+  assert.ok(grown < 1_000_000, `${grown} bytes`);
+});
+
+test('tracers that nobody holds any more are gone', options, async () => {
+  const grown = await growth(async (times) => {
+    for (let n = 0; n < times / 20; n++) {
+      const tracer = Tracer.init({ exporter: 'none' });
+      tracer.startSpan('s').end();
+      void tracer.shutdown();
+      if (n % 100 === 0) await settle();
+    }
+  });
+  assert.ok(grown < 1_000_000, `${grown} bytes`);
+});
