@@ -8,7 +8,7 @@ export PYTHON KEEP
 
 # The stages of `make test`, in order; the first two prepare the others.
 PREPARE := setup build
-STAGES := rust rules python node component e2e
+STAGES := rust rules python sdk node edge component e2e
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,20 +24,23 @@ setup: build ## Everything needed to work here: the tools, and the package in .v
 node: venv ## The addon for Node and the npm package, in bindings-node and js/dist
 	@scripts/node.sh
 
+wasm: venv ## The npm package's WebAssembly in build/wasm, checked against its budget
+	@scripts/wasm.sh
+
 component: venv ## The WebAssembly component and the plain module in build/wasm (docs/component.md)
 	@scripts/component.sh
 
 demo: build ## The agents as real processes and their unified tree (KEEP=1: the viewer stays)
 	@.venv/bin/python examples/agents/demo.py --tracebaton target/release/tracebaton
 
-test: ## The tests: Rust, Python, Node, the component, end to end (one stage: make test-rust, test-python, test-node, …)
+test: ## The tests: Rust, Python, Node, the component, end to end (one stage: make test-rust, test-python, test-sdk, test-node, …)
 	@scripts/test.sh $(PREPARE) $(STAGES)
 
-test-rust test-python test-node test-component test-e2e: test-%:
+test-rust test-python test-sdk test-node test-edge test-component test-e2e: test-%:
 	@scripts/test.sh $(PREPARE) $*
 
 test-all: ## `make test`; the slow hosts of the component; the wheel on every Python, with the newest packages and the oldest OpenTelemetry; peers; fuzzing
-	@scripts/test.sh $(PREPARE) $(STAGES) hosts pythons differential fuzz
+	@scripts/test.sh $(PREPARE) $(STAGES) runtimes hosts pythons differential fuzz
 
 fuzz: ## Fuzzes every parser, 10 seconds each
 	@core/fuzz/run.sh 10
@@ -63,4 +66,4 @@ clean: ## Removes everything that the other targets made
 	rm -f bindings-python/python/tracebaton/_native.*so bindings-node/*.node
 	find js bindings-node examples -name node_modules -prune -exec rm -rf {} +
 
-.PHONY: help venv build setup node component demo test test-rust test-python test-node test-component test-e2e test-all fuzz check msrv bench dist lock clean
+.PHONY: help venv build setup node wasm component demo test test-rust test-python test-sdk test-node test-edge test-component test-e2e test-all fuzz check msrv bench dist lock clean

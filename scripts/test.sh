@@ -16,6 +16,18 @@ stage_node() {
         (cd js && npm run --silent check && npm run --silent test) &&
         (cd js/test/integrations && npm run --silent test)
 }
+# Cloudflare's runtime, and what programs for it carry.
+stage_edge() { scripts/node.sh && npm_ci js/test/edge && (cd js/test/edge && npm run --silent test); }
+# Deno, Bun, and a page in Chromium where there is one.
+stage_runtimes() { scripts/node.sh && npm_ci js/test/edge && (cd js/test/edge && npm run --silent test:others); }
+# Our part in OpenTelemetry's SDK, with the newest one.
+stage_sdk() {
+    make_venv build/venv-newest-sdk "$(any_python)" \
+        -r tests/python/newest_sdk/requirements.txt -c tests/python/newest_sdk/constraints.txt
+    install_wheel build/venv-newest-sdk
+    build/venv-newest-sdk/bin/python -m pytest tests/python/test_sdk_*.py tests/python/test_provider.py \
+        tests/python/test_propagator.py tests/python/test_span.py tests/python/test_otel_citizen.py
+}
 stage_e2e() {
     scripts/node.sh && npm_ci js/test/integrations && node js/test/integrations/prepare.mjs &&
         TRACEBATON_BIN=$PWD/$TRACEBATON "$VENV/bin/python" -m pytest tests/e2e

@@ -13,7 +13,7 @@ use tracebaton::id::{TraceFlags, TraceId};
 use tracebaton_export::Wait;
 
 use crate::environment::{Deferred, Environment};
-use crate::tracers::{self, Native};
+use crate::tracers::{self, Native, Patience};
 use crate::{encoder, ids, operations, reports};
 
 type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> sys::napi_value;
@@ -228,7 +228,7 @@ fn promise(call: &mut Call<'_, 2>, what: Wait) -> sys::napi_value {
     let mailbox = Arc::clone(&call.environment.mailbox);
     let deferred = Deferred(deferred);
     let settle = move |natives: &[Arc<Native>], deferred: Deferred| {
-        let done = deliver(natives, what, deadline);
+        let done = deliver(natives, what, Patience::All, deadline);
         mailbox.settle(deferred, done);
     };
     let builder = thread::Builder::new().name("tracebaton-flush".to_owned());
@@ -252,18 +252,24 @@ fn promise(call: &mut Call<'_, 2>, what: Wait) -> sys::napi_value {
 }
 
 /// Encodes and delivers what there is.
-fn deliver(natives: &[Arc<Native>], what: Wait, deadline: Instant) -> bool {
+fn deliver(natives: &[Arc<Native>], what: Wait, patience: Patience, deadline: Instant) -> bool {
     let encoded = encoder::wait_until(deadline);
-    encoded & tracers::wait(natives, what, deadline.saturating_duration_since(Instant::now()))
+    encoded & tracers::wait(natives, what, patience, deadline.saturating_duration_since(Instant::now()))
 }
 
-/// `flushAtExit(ms)`: delivers what the environment's tracers hold, and takes no more.
+/// `flushAtExit(ms, last)`: delivers what the environment's tracers hold, but for those that were shut down. The last time
+/// nothing more is taken, and failures are tried again; before, the first one ends it.
 unsafe extern "C" fn flush_at_exit(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: Node calls this.
     unsafe {
-        with::<1>(env, info, |call| {
-            let natives = call.environment.natives(0);
-            let done = deliver(&natives, Wait::Shutdown, Instant::now() + call.time(0));
+        with::<2>(env, info, |call| {
+            let mut natives = call.environment.natives(0);
+            natives.retain(|native| !native.is_over());
+            let (what, patience) = match call.number(1) {
+                0 => (Wait::Flush, Patience::UntilFailure),
+                _ => (Wait::Shutdown, Patience::All),
+            };
+            let done = deliver(&natives, what, patience, Instant::now() + call.time(0));
             call.boolean(done)
         })
     }

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tracebaton::delivery::{self, Reason};
+use tracebaton::delivery::Reason;
 use tracebaton::exchange::record::{Record, Records};
 use tracebaton::exchange::session::{Registration, SessionEnrichment};
 use tracebaton::exchange::wire::{Reader, put_word};
 use tracebaton::exchange::{COUNT_LOST, COUNT_TOO_LARGE, COUNT_UNSAMPLED, Error, Op, options, tree};
-use tracebaton::span::instrumentation_scope;
 use tracebaton::value::Value;
 use tracebaton_export::Sink;
 
@@ -60,7 +59,10 @@ pub(crate) fn run(
             tree::write(out, &Value::Array(texts.collect()));
         }
         Op::Reports => tree::write(out, &Value::from(reports::take())),
-        Op::Instrumentation => put_word(out, library_id(&tree::read(&mut Reader::new(request))?)?),
+        Op::Instrumentation => {
+            let scope = options::instrumentation(&tree::read(&mut Reader::new(request))?)?;
+            put_word(out, tracers::library_id(scope));
+        }
         Op::UseSession => {
             let native = own()?;
             native.use_session(&places.get(native, request)?);
@@ -134,19 +136,4 @@ pub(crate) fn run(
 
 fn only_record(bytes: &[u8]) -> Result<Record<'_>, Error> {
     Records::of(bytes).next().ok_or(Error::Truncated)?
-}
-
-/// The id of the instrumentation scope that a map describes.
-fn library_id(value: &Value<'_>) -> Result<u32, Error> {
-    let Value::Map(entries) = value else { return Err(Error::Malformed) };
-    let find = |name: &str| entries.iter().find(|(key, _)| key == name).map(|(_, value)| value);
-    let text = |name: &str| find(name).and_then(Value::as_str).unwrap_or_default();
-    let attributes = match find("attributes") {
-        Some(Value::Map(attributes)) => attributes.as_slice(),
-        _ => &[],
-    };
-    let attributes = attributes.iter().filter(|(_, value)| *value != Value::Null);
-    let encoded =
-        instrumentation_scope(text("name"), text("version"), attributes.map(|(key, value)| (&**key, value.clone())));
-    Ok(tracers::library_id(delivery::Scope::new(&encoded).with_schema_url(text("schema_url"))))
 }

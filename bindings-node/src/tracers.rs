@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use tracebaton::SessionScope;
@@ -26,6 +26,8 @@ pub(crate) struct Native {
     pub(crate) sinks: Vec<Sink>,
     pub(crate) sessions: Option<Sessions>,
     pub(crate) records_starts: bool,
+    /// A shutdown was waited for, whatever came of it: nobody waits again.
+    is_over: AtomicBool,
 }
 
 type Table = RwLock<HashMap<u32, Arc<Native>>>;
@@ -73,6 +75,7 @@ impl Native {
             records_starts: sinks.iter().any(Sink::records_starts),
             sinks,
             sessions,
+            is_over: AtomicBool::new(false),
         });
         TRACERS.write().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::clone(&native));
         Ok(native)
@@ -117,6 +120,17 @@ impl Native {
         }
         let start = |sink: &Sink| sink.start(library, |out| span.encode_start(out, place.routings.of(sink.style())));
         Ok(self.sinks.iter().map(start).collect())
+    }
+
+    /// Whether somebody has waited for its shutdown.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// How often requests of spans were to be sent again so far.
+    fn retried(&self) -> u64 {
+        let exporters = self.sinks.iter().filter_map(Sink::exporter);
+        exporters.map(|exporter| exporter.stats().retried).fold(0, u64::saturating_add)
     }
 
     /// Counts spans that were lost before they could be queued.
@@ -178,11 +192,26 @@ fn spool(options: SpoolOptions) -> Result<Spool, Error> {
     Ok(Spool { starts, bytes, ..Spool::new(dir, "") })
 }
 
+/// How long is waited.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as there is time.
+    All,
+    /// Until a request has failed.
+    UntilFailure,
+}
+
 /// Waits for all that these tracers export to.
-pub(crate) fn wait(natives: &[Arc<Native>], what: Wait, time: std::time::Duration) -> bool {
+pub(crate) fn wait(natives: &[Arc<Native>], what: Wait, patience: Patience, time: std::time::Duration) -> bool {
+    let retried = || natives.iter().map(|it| it.retried()).fold(0, u64::saturating_add);
+    let before = retried();
     let exporters: Vec<_> = natives.iter().flat_map(|it| it.sinks.iter().filter_map(Sink::exporter)).collect();
     let sessions: Vec<_> = natives.iter().filter_map(|it| it.sessions.as_ref()).collect();
-    let delivered = what.for_all(&exporters, &sessions, time, || true);
+    let go_on = || patience == Patience::All || retried() == before;
+    let delivered = what.for_all(&exporters, &sessions, time, go_on);
+    if what == Wait::Shutdown {
+        natives.iter().for_each(|it| it.is_over.store(true, Ordering::Relaxed));
+    }
     natives.iter().flat_map(|it| &it.sinks).fold(delivered, |done, sink| done & sink.printed())
 }
 

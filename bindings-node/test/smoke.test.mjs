@@ -110,7 +110,7 @@ test('a process that exits at once loses nothing, and one that idles ends by its
   const server = await receiver(t);
   const exits = await run(
     `const { handle } = init(${JSON.stringify(otlp(server.url))});
-     process.on('exit', () => console.log(addon.flushAtExit(5000)));
+     process.on('exit', () => console.log(addon.flushAtExit(5000, 1)));
      submit(record(handle, instrumentation('lib'), 'last'));
      process.exit(3);`,
   );

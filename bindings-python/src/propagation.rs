@@ -15,7 +15,7 @@ use crate::carrier::{self, Found, entries, swallow};
 use crate::core::Core;
 use crate::parent::{self, context_of, unwrapped};
 use crate::policy::Policy;
-use crate::remote::remote_span;
+use crate::remote::{remote_span, restore};
 use crate::report;
 use crate::scope::{Scope, check_session_id};
 use crate::span::SpanBase;
@@ -229,7 +229,7 @@ pub(crate) fn inject(
     let allowed = url.map_or(Allowed::ALL, |url| policy.destination(&string(url)));
 
     let current = context.get_item(&types.span_key)?;
-    let span = match (&current, meant) {
+    let mut span = match (&current, meant) {
         (Some(span), Some(core)) => {
             swallow(py, parent::Parent::of(span, core.id))?.and_then(parent::Parent::into_context)
         }
@@ -244,6 +244,9 @@ pub(crate) fn inject(
             span.get().scope.as_ref().map(|scope| scope.bind(py).clone())
         }),
     };
+    if let (Some(span), Some(scope)) = (&mut span, &scope) {
+        restore(span, scope);
+    }
     let inner = scope.as_ref().map(|scope| scope.get().inner());
     let id = meant.map(|core| core.id);
     let session =

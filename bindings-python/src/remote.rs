@@ -39,6 +39,18 @@ impl RemoteBase {
     }
 }
 
+/// Gives a caller's context that another propagator read after ours, as OpenTelemetry's own do, the `tracestate` that
+/// came in, which says the same: theirs is written anew (rule TP17).
+pub(crate) fn restore(context: &mut SpanContext, scope: &Bound<'_, Scope>) {
+    let Ok(caller) = scope.cast::<RemoteBase>() else { return };
+    let caller = &caller.get().context;
+    let is_same = (context.trace_id, context.span_id) == (caller.trace_id, caller.span_id) && context.is_remote;
+    if is_same && context.trace_state != caller.trace_state && context.trace_state.iter().eq(caller.trace_state.iter())
+    {
+        context.trace_state = caller.trace_state.clone();
+    }
+}
+
 /// A `RemoteSpan` with this context, which is its scope too.
 pub(crate) fn remote_span<'py>(py: Python<'py>, context: SpanContext, scope: Scope) -> PyResult<Bound<'py, PyAny>> {
     SEED.set(Some((context, scope)));

@@ -17,6 +17,7 @@ use crate::carrier::swallow;
 use crate::clock::{Anchor, given_ns};
 use crate::core::{Core, Instrumentation, Routings};
 use crate::parent::Parent;
+use crate::remote::restore;
 use crate::report;
 use crate::scope::Scope;
 use crate::sink::Style;
@@ -123,7 +124,7 @@ impl SpanBase {
         let core = instrument.core.get();
         let types = types::get(py)?;
         let outer = from.get_item(types.span_key.bind(py))?;
-        let parent = match &outer {
+        let mut parent = match &outer {
             Some(outer) => Parent::of(outer, core.id)?,
             None => Parent::None,
         };
@@ -132,6 +133,9 @@ impl SpanBase {
             // A context made by hand from a span alone: what the span knows holds.
             None => parent.scope(py),
         };
+        if let (Parent::Other(caller), Some(scope)) = (&mut parent, &scope) {
+            restore(caller, scope.bind(py));
+        }
         let trace_id = parent.trace_id().unwrap_or_else(ids::trace_id);
         let decision = match core.foreign_sampler(py) {
             Some(sampler) => {
@@ -446,11 +450,8 @@ impl SpanBase {
     fn links<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let link = types::get(py)?.link.bind(py);
         let state = self.state();
-        let links: Vec<_> = state
-            .links
-            .iter()
-            .map(|it| (it.context.clone_ref(py), read_only(py, it.attributes.as_ref())))
-            .collect();
+        let links: Vec<_> =
+            state.links.iter().map(|it| (it.context.clone_ref(py), read_only(py, it.attributes.as_ref()))).collect();
         drop(state);
         PyTuple::new(py, links.into_iter().map(|parts| link.call1(parts)).collect::<PyResult<Vec<_>>>()?)
     }

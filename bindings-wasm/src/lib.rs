@@ -15,6 +15,8 @@ mod outbox;
 mod state;
 mod tracers;
 
+use alloc::vec::Vec;
+
 use tracebaton::exchange::tree;
 use tracebaton::value::Value;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -34,10 +36,10 @@ pub fn reserve(bytes: usize) -> *mut u8 {
     state::with(|state| state.memory.reserve(bytes))
 }
 
-/// How large the shared memory is.
+/// The same for what [`submit`], [`poll`] and [`answered`] exchange, which may be while an operation's request is written.
 #[wasm_bindgen]
-pub fn capacity() -> usize {
-    state::with(|state| state.memory.bytes.len())
+pub fn mail(bytes: usize) -> *mut u8 {
+    state::with(|state| state.mail.reserve(bytes))
 }
 
 /// `Init`, whose request has `length` bytes; behind it stands the session that the tracer has unless its options have
@@ -61,7 +63,7 @@ pub fn start(tracer: u32, parent_flags: i32) -> i32 {
     state::with(|state| state.start(tracer, parent_flags))
 }
 
-/// Takes the chunk of records in the first `length` bytes into an outbox, which is made with the first of them.
+/// Takes the chunk of records that the mail begins with into an outbox, which is made with the first of them.
 #[wasm_bindgen]
 pub fn submit(outbox: u32, length: usize, now_ms: f64) {
     state::with(|state| state.submit(outbox, length, now_ms));
@@ -74,16 +76,17 @@ pub fn flush(outbox: u32, tracer: u32, last: bool) {
 }
 
 /// What is to be done for the lane of this number of an outbox: -1 if there is no such lane, 0 nothing, 1 to wait until
-/// the time that the memory begins with (f64, in milliseconds), 2 to send the request whose tree the memory begins with.
+/// the time that the mail begins with (f64, in milliseconds), 2 to send the request whose tree the mail begins with.
 #[wasm_bindgen]
 pub fn poll(outbox: u32, lane: usize, now_ms: f64) -> i32 {
     state::with(|state| state.poll(outbox, lane, now_ms))
 }
 
 /// What came of a lane's request: its status, or 0 if there was no answer; the pause that it asked for, in milliseconds,
-/// or less than 0; spans that it rejected; in the first `length` bytes what it said about them. `is_protobuf`: these
+/// or less than 0; spans that it rejected; in the first `length` bytes of the mail what it said about them. `is_protobuf`: these
 /// bytes are an OTLP response, which says so itself.
 #[wasm_bindgen]
+#[allow(clippy::too_many_arguments, reason = "numbers are all that crosses the border")]
 pub fn answered(
     outbox: u32,
     lane: usize,
@@ -117,14 +120,17 @@ pub fn choose(outbox: u32) {
     state::with(|state| state.outbox = outbox);
 }
 
-/// The lines that the exporter `console` has for the console since this was last asked, as a tree.
+/// The lines that the exporter `console` has for the console since this was last asked: whether there are any, and then
+/// the mail begins with their list, as a tree.
 #[wasm_bindgen]
-pub fn lines() -> i32 {
+pub fn lines() -> bool {
     state::with(|state| {
-        let lines = core::mem::take(&mut state.console);
-        state.answer(|_, out| {
-            tree::write(out, &Value::from(lines));
-            Ok(())
-        })
+        if state.console.is_empty() {
+            return false;
+        }
+        let mut out = Vec::new();
+        tree::write(&mut out, &Value::from(core::mem::take(&mut state.console)));
+        state.mail.put(&out);
+        true
     })
 }

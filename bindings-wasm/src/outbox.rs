@@ -153,7 +153,7 @@ impl State {
                 Next::Send(batch) => match lane.request(&batch) {
                     Some(request) => {
                         lane.under_way = Some(batch);
-                        self.memory.put(&request);
+                        self.mail.put(&request);
                         return 2;
                     }
                     None => {
@@ -163,7 +163,7 @@ impl State {
                 },
                 Next::GaveUp { .. } => {}
                 Next::Wait(until_ns) => {
-                    self.memory.put(&(until_ns as f64 / 1e6).to_le_bytes());
+                    self.mail.put(&(until_ns as f64 / 1e6).to_le_bytes());
                     return 1;
                 }
                 Next::Idle => return 0,
@@ -172,7 +172,7 @@ impl State {
     }
 
     pub(crate) fn answered(&mut self, outbox: u32, lane: usize, reply: &Reply, now_ms: f64, random: u32) {
-        let said = self.memory.request(reply.length).unwrap_or_default().to_vec();
+        let said = self.mail.request(reply.length).unwrap_or_default().to_vec();
         let Some(lane) = self.lane(outbox, lane) else { return };
         let Some(batch) = lane.under_way.take() else { return };
         let answer = lane.answer(reply, &said);
@@ -218,4 +218,3 @@ pub(crate) fn add(sum: &mut Stats, more: &Stats) {
         sum.last_error.clone_from(&more.last_error);
     }
 }
-

@@ -50,6 +50,7 @@ impl Memory {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) memory: Memory,
+    pub(crate) mail: Memory,
     answer: Vec<u8>,
     exchange: Exchange,
     /// Handles count from 1.
@@ -124,13 +125,15 @@ impl State {
         let request = self.memory.request(length)?;
         match op {
             Op::Drop => {
-                if let Some(place) = usize::try_from(handle).ok().and_then(|at| self.tracers.get_mut(at.checked_sub(1)?)) {
+                if let Some(place) =
+                    usize::try_from(handle).ok().and_then(|at| self.tracers.get_mut(at.checked_sub(1)?))
+                {
                     *place = None;
                 }
             }
             Op::Stats => {
                 let own = own()?;
-                tree::write(out, &own.stats(handle, &self.outboxes));
+                tree::write(out, &own.stats(&self.outboxes));
             }
             Op::Memory => {
                 let spans = own()?.memory.borrow();
@@ -151,22 +154,22 @@ impl State {
                 put_word(out, u32::try_from(id).unwrap_or_default());
             }
             Op::UseSession => {
-                let place = self.places.get(own()?, handle, request)?;
-                own()?.use_session(handle, &place, self.outboxes.entry(self.outbox).or_default());
+                let place = self.places.get(own()?, request)?;
+                own()?.use_session(&place, self.outboxes.entry(self.outbox).or_default());
             }
             Op::RegisterSession => {
                 let registration = Registration::read(request)?;
-                let place = self.places.get(own()?, handle, registration.blob)?;
-                own()?.start_session(handle, &place, &registration, self.outboxes.entry(self.outbox).or_default());
+                let place = self.places.get(own()?, registration.blob)?;
+                own()?.start_session(&place, &registration, self.outboxes.entry(self.outbox).or_default());
             }
             Op::EnrichSession => {
                 let enrichment = SessionEnrichment::read(request)?;
-                let place = self.places.get(own()?, handle, enrichment.blob)?;
+                let place = self.places.get(own()?, enrichment.blob)?;
                 let outbox = self.outboxes.entry(self.outbox).or_default();
                 if enrichment.register {
-                    own()?.use_session(handle, &place, outbox);
+                    own()?.use_session(&place, outbox);
                 }
-                put_word(out, u32::from(own()?.enrich_session(handle, &place.scope, enrichment.fields, outbox)));
+                put_word(out, u32::from(own()?.enrich_session(&place.scope, enrichment.fields, outbox)));
             }
             Op::Count => {
                 let [what, spans] = Reader::new(request).words()?;
@@ -211,16 +214,14 @@ impl State {
             Some(tracing) => tracing.tracer.sample(trace_id, parent),
             None => (parent.map(|(flags, _)| flags).unwrap_or_default(), false),
         };
-        if let (Some(tracing), false) = (&tracing, recorded) {
-            if tracing.tracer.count_unsampled(1) {
-                self.reports.push(String::from(tracebaton::tracer::UNSAMPLED_WARNING));
-            }
+        if tracing.as_ref().is_some_and(|tracing| !recorded && tracing.tracer.count_unsampled(1)) {
+            self.reports.push(String::from(tracebaton::tracer::UNSAMPLED_WARNING));
         }
         i32::from(flags.bits()) | if recorded { 0x100 } else { 0 }
     }
 
     pub(crate) fn submit(&mut self, outbox: u32, length: usize, now_ms: f64) {
-        let chunk = self.memory.bytes.get(..length).unwrap_or_default();
+        let chunk = self.mail.bytes.get(..length).unwrap_or_default();
         let outbox = self.outboxes.entry(outbox).or_default();
         for record in Records::of(chunk) {
             // What a length that is wrong leads to cannot be told from records.
@@ -230,9 +231,9 @@ impl State {
             let delivered = (|| {
                 let at = usize::try_from(record.instrumentation).map_err(|_| Error::Malformed)?;
                 let library = self.libraries.get(at).ok_or(Error::Malformed)?;
-                let (handle, head) = (record.tracer, record.head()?);
-                let place = self.places.get(&tracing, handle, head.blob())?;
-                tracing.deliver(handle, head, &place, library, outbox, now_ms, &mut self.console)
+                let head = record.head()?;
+                let place = self.places.get(&tracing, head.blob())?;
+                tracing.deliver(head, &place, library, outbox, now_ms, &mut self.console)
             })();
             if delivered.is_err() {
                 tracing.count_lost(Reason::TooLarge, 1);

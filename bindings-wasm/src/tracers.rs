@@ -46,6 +46,7 @@ enum Sink {
 
 /// A tracer, its destinations, and what became of what went there.
 pub(crate) struct Tracing {
+    handle: u32,
     pub(crate) tracer: Tracer,
     sinks: Vec<Sink>,
     /// Its number as a lane's target is that behind the sinks' last.
@@ -100,6 +101,7 @@ impl Tracing {
         let parts = Parts { session, ..parts };
         let kept = RefCell::new(alloc::vec![Stats::default(); sinks.len().saturating_add(1)]);
         Ok(Self {
+            handle,
             tracer: Tracer::new(TracerId(handle.into()), settings, parts),
             sinks,
             sessions,
@@ -112,7 +114,6 @@ impl Tracing {
     /// Encodes a span into the queue of every sink that it is for.
     pub(crate) fn deliver(
         &self,
-        handle: u32,
         head: Head<'_>,
         place: &Place,
         library: &Scope,
@@ -131,7 +132,7 @@ impl Tracing {
                 if skips_honeyhive && *style == Style::HoneyHive {
                     continue;
                 }
-                if let Some(lane) = outbox.lane((handle, at), target) {
+                if let Some(lane) = outbox.lane((self.handle, at), target) {
                     let encode = |out: &mut Vec<u8>| span.encode(out, place.routings.of(*style));
                     let _ = lane.delivery.push(library, || nanoseconds(now_ms), encode);
                 }
@@ -170,9 +171,9 @@ impl Tracing {
     }
 
     /// What became of everything: the queues that there are, and those that were.
-    pub(crate) fn stats(&self, handle: u32, outboxes: &BTreeMap<u32, Outbox>) -> Value<'static> {
+    pub(crate) fn stats(&self, outboxes: &BTreeMap<u32, Outbox>) -> Value<'static> {
         let mut all = self.kept.borrow().clone();
-        for lane in outboxes.values().flat_map(|outbox| &outbox.lanes).filter(|lane| lane.of.0 == handle) {
+        for lane in outboxes.values().flat_map(|outbox| &outbox.lanes).filter(|lane| lane.of.0 == self.handle) {
             if let Some(sum) = all.get_mut(lane.of.1) {
                 add(sum, &lane.delivery.stats());
             }
@@ -187,20 +188,20 @@ impl Tracing {
     }
 
     /// Registers the session of a scope, if that is to be done and was not yet (REG1).
-    pub(crate) fn use_session(&self, handle: u32, place: &Place, outbox: &mut Outbox) {
+    pub(crate) fn use_session(&self, place: &Place, outbox: &mut Outbox) {
         if place.routings.is_to_be_registered() {
-            self.register(handle, &place.scope, Start::default(), outbox);
+            self.register(&place.scope, Start::default(), outbox);
         }
     }
 
     /// Registers a session, unless somebody else does; if it was registered before, merges the fields into it.
-    pub(crate) fn start_session(&self, handle: u32, place: &Place, given: &Registration<'_>, outbox: &mut Outbox) {
-        if place.routings.is_to_be_registered() && !self.register(handle, &place.scope, given.start(), outbox) {
-            self.enrich_session(handle, &place.scope, given.fields.clone(), outbox);
+    pub(crate) fn start_session(&self, place: &Place, given: &Registration<'_>, outbox: &mut Outbox) {
+        if place.routings.is_to_be_registered() && !self.register(&place.scope, given.start(), outbox) {
+            self.enrich_session(&place.scope, given.fields.clone(), outbox);
         }
     }
 
-    fn register(&self, handle: u32, scope: &SessionScope, start: Start<'_>, outbox: &mut Outbox) -> bool {
+    fn register(&self, scope: &SessionScope, start: Start<'_>, outbox: &mut Outbox) -> bool {
         if self.sessions.is_none() {
             return false;
         }
@@ -208,25 +209,19 @@ impl Tracing {
         let is_new = self.registered.borrow_mut().insert(start.session_id);
         if is_new {
             let body = start.body(self.tracer.flatten());
-            self.ask(handle, Request::Start, &body, outbox);
+            self.ask(Request::Start, &body, outbox);
         }
         is_new
     }
 
     /// Merges something into the session of a scope; whether it was queued.
-    pub(crate) fn enrich_session(
-        &self,
-        handle: u32,
-        scope: &SessionScope,
-        fields: Enrichment,
-        outbox: &mut Outbox,
-    ) -> bool {
+    pub(crate) fn enrich_session(&self, scope: &SessionScope, fields: Enrichment, outbox: &mut Outbox) -> bool {
         let body = fields.body(self.tracer.session_in(scope), self.tracer.flatten());
-        body.is_some_and(|body| self.ask(handle, Request::Enrich, &body, outbox))
+        body.is_some_and(|body| self.ask(Request::Enrich, &body, outbox))
     }
 
-    fn ask(&self, handle: u32, request: Request, body: &str, outbox: &mut Outbox) -> bool {
-        let lane = self.sessions.as_ref().and_then(|target| outbox.lane((handle, self.sinks.len()), target));
+    fn ask(&self, request: Request, body: &str, outbox: &mut Outbox) -> bool {
+        let lane = self.sessions.as_ref().and_then(|target| outbox.lane((self.handle, self.sinks.len()), target));
         let Some(lane) = lane else { return false };
         // Without a delay, nobody asks when it came in.
         let pushed = lane.delivery.push(&request.scope(), || 0, |out| out.extend_from_slice(body.as_bytes()));
@@ -267,8 +262,8 @@ const MANY: usize = 8;
 
 impl Places {
     /// The place that a blob says.
-    pub(crate) fn get(&mut self, tracing: &Tracing, handle: u32, blob: &[u8]) -> Result<Rc<Place>, Error> {
-        let known = self.known.iter().find(|(of, known, _)| *of == handle && **known == *blob);
+    pub(crate) fn get(&mut self, tracing: &Tracing, blob: &[u8]) -> Result<Rc<Place>, Error> {
+        let known = self.known.iter().find(|(of, known, _)| *of == tracing.handle && **known == *blob);
         if let Some((.., place)) = known {
             return Ok(Rc::clone(place));
         }
@@ -277,7 +272,7 @@ impl Places {
         if self.known.len() >= MANY {
             self.known.remove(0);
         }
-        self.known.push((handle, blob.into(), Rc::clone(&place)));
+        self.known.push((tracing.handle, blob.into(), Rc::clone(&place)));
         Ok(place)
     }
 }

@@ -4,11 +4,11 @@
 //! brings together what came in and what an API of names and values made of it.
 
 use alloc::borrow::Cow;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::{fmt, iter};
 
+use crate::names::Names;
 use crate::octets::{cut, find, has_any, trim, trim_ows};
 use crate::percent;
 use crate::rule::{Rule, RuleSet};
@@ -18,8 +18,8 @@ mod reconcile;
 mod writer;
 
 use grammar::{are_properties, is_token, is_value, plain_member};
-pub(crate) use reconcile::{echoes, says_the_same};
 pub use reconcile::{Reconciled, reconcile};
+pub(crate) use reconcile::{echoes, says_the_same};
 pub use writer::BaggageWriter;
 
 /// A list of members, `name=value;properties`, in the order in which they came.
@@ -120,8 +120,9 @@ impl Baggage {
 
     /// One member for each name, the last with that name (rule B9), in the order in which these stand.
     pub fn entries(&self) -> impl Iterator<Item = Member<'_>> {
-        let last: BTreeMap<_, _> = self.iter().enumerate().map(|(at, member)| (member.name, at)).collect();
-        self.iter().enumerate().filter(move |(at, member)| last.get(member.name) == Some(at)).map(|(_, member)| member)
+        let names = Names::of(self.iter().map(|member| member.name).collect());
+        let is_last = move |(at, member): &(usize, Member<'_>)| names.last(member.name) == Some(*at);
+        self.iter().enumerate().filter(is_last).map(|(_, member)| member)
     }
 
     /// The last member with this name (rule B9). Names are case-sensitive, never decoded (rule B3), and compared exactly:
@@ -171,6 +172,10 @@ impl Baggage {
     /// Only the members for which `keep` is true, with their order and their bytes; the same text if these are all.
     #[must_use]
     pub fn retain(&self, mut keep: impl FnMut(&Member<'_>) -> bool) -> Self {
+        self.retain_if(&mut keep)
+    }
+
+    fn retain_if(&self, keep: &mut dyn FnMut(&Member<'_>) -> bool) -> Self {
         // Nothing is copied before the first member goes.
         let mut text = None;
         for (at, member) in self.iter().enumerate() {

@@ -9,6 +9,7 @@ use core::iter;
 use crate::baggage::{Baggage, Member};
 use crate::carrier::{Collected, Extractor, Header};
 use crate::extract::{Candidates, has_text, judge, trace_state};
+use crate::names::Names;
 use crate::octets::trim_ows;
 use crate::policy::{InboundMode, Policy};
 use crate::rule::{Rule, RuleSet};
@@ -170,10 +171,11 @@ impl Findings {
         }
     }
 
-    fn member(&mut self, position: usize, member: &Member<'_>, place: usize, chosen: &Chosen, policy: &Policy) {
+    fn member(&mut self, position: usize, member: &Member<'_>, place: usize, chosen: &Chosen<'_>, policy: &Policy) {
         let (header, position, text) = (Header::Baggage, Some(position), member.raw());
         let value = member.value();
-        let is_later = chosen.later.binary_search(&place).is_ok();
+        // Another of the same name stands behind it.
+        let is_later = chosen.names.last(member.name()).is_some_and(|last| last != place);
         let own = OwnMember::of(member.name());
         // There is nothing to judge about a source.
         let judged = own.filter(|own| *own != OwnMember::Source).map_or(Ok(()), |own| judge(own, policy, &value));
@@ -213,7 +215,7 @@ impl Findings {
         if is_later && own.is_none_or(|own| policy.accepts(own)) {
             self.noted(header, position, Rule::BaggageDuplicate, text);
         }
-        if value.contains(char::REPLACEMENT_CHARACTER) {
+        if value.chars().any(|character| character == char::REPLACEMENT_CHARACTER) {
             self.noted(header, position, Rule::BaggageReplaced, text);
         }
     }
@@ -250,36 +252,32 @@ impl Findings {
 }
 
 /// Places in the list of kept members.
-struct Chosen {
+struct Chosen<'a> {
     session: Option<usize>,
     project: Option<usize>,
-    /// The members behind which another of the same name stands, sorted.
-    later: Vec<usize>,
+    names: Names<'a>,
 }
 
-impl Chosen {
-    fn of(baggage: &Baggage, policy: &Policy) -> Self {
+impl<'a> Chosen<'a> {
+    fn of(baggage: &'a Baggage, policy: &Policy) -> Self {
+        let names = Names::of(baggage.iter().map(|member| member.name()).collect());
         let candidates = Candidates::of(baggage);
         let place = |own| {
             let member = candidates.by_preference(own).find(|member| judge(own, policy, &member.value()).is_ok())?;
-            baggage.iter().enumerate().filter(|(_, other)| other.name() == member.name()).map(|(place, _)| place).last()
+            names.last(member.name())
         };
-        let mut later: Vec<(&str, usize)> =
-            baggage.iter().enumerate().map(|(place, member)| (member.name(), place)).collect();
-        later.sort_unstable();
-        let later = later.windows(2).filter_map(|pair| match pair {
-            [(name, place), (next, _)] if name == next => Some(*place),
-            _ => None,
-        });
-        let mut later: Vec<usize> = later.collect();
-        later.sort_unstable();
-        Self { session: place(OwnMember::Session), project: place(OwnMember::Project), later }
+        Self { session: place(OwnMember::Session), project: place(OwnMember::Project), names }
     }
 }
 
 /// All values of a header as people would write them.
 fn joined(headers: &Collected<'_>, header: Header) -> String {
-    headers.values(header).iter().map(|value| String::from_utf8_lossy(value)).collect::<Vec<_>>().join(", ")
+    let mut text = String::new();
+    for (at, value) in headers.values(header).iter().enumerate() {
+        text.push_str(if at == 0 { "" } else { ", " });
+        text.push_str(&String::from_utf8_lossy(value));
+    }
+    text
 }
 
 #[cfg(test)]

@@ -27,11 +27,12 @@
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::Write as _;
 
 pub(crate) use self::json::capped;
 use self::json::{capped_bytes, json_text_in};
 use crate::limits::{Limits, MAX_DEPTH};
+use crate::number;
+use crate::octets::has;
 use crate::redact::{REDACTED, Redaction, Scope};
 use crate::value::{Value, each_once, may_repeat};
 
@@ -102,7 +103,7 @@ fn paths_differ(value: &Value<'_>, depth: usize) -> bool {
         Value::Array(_) | Value::Map(_) if depth == 0 => true,
         Value::Array(items) => items.iter().all(|item| paths_differ(item, deeper)),
         Value::Map(entries) => {
-            let plain = |key: &str| !key.is_empty() && !key.contains('.');
+            let plain = |key: &str| !key.is_empty() && !has(key, b'.');
             entries.iter().all(|(key, value)| plain(key) && paths_differ(value, deeper)) && !may_repeat(entries)
         }
         _ => true,
@@ -176,9 +177,8 @@ impl<'v> Walk<'_, '_, 'v> {
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
                     let end = self.push_key("");
-                    // Writing to a String cannot fail.
-                    let _ = write!(self.path, "{index}");
-                    self.all(item, place.below(place.scope));
+                    number::unsigned(index as u64, &mut |piece| self.path.push_str(piece));
+                    self.all(item, place.below(self.options.redaction.item(place.scope, items, index)));
                     self.path.truncate(end);
                 }
             }

@@ -18,6 +18,7 @@ use crate::carrier::{Collected, Header, Injector};
 use crate::context::SpanContext;
 use crate::extract::Candidates;
 use crate::id::ascii;
+use crate::names::Names;
 use crate::octets::has_any;
 use crate::policy::{Allowed, Policy};
 use crate::rule::{Rule, RuleSet};
@@ -243,23 +244,22 @@ fn write_all(out: &Outbound<'_>, existing: &Baggage, inbound: &Baggage, writer: 
     }
     // Nobody asks what is taken if nothing comes after.
     let is_last = existing.is_empty() && inbound.is_empty();
-    let mut taken = if is_last { Vec::new() } else { changed(out.application, inbound.iter()) };
+    let mut taken = if is_last { Names::default() } else { changed(out.application, inbound.iter()) };
     for entry in out.application {
-        if out.leaves(entry.name) && (is_last || taken.binary_search(&entry.name).is_ok()) {
+        if out.leaves(entry.name) && (is_last || taken.has(entry.name)) {
             writer.entry(*entry);
         }
     }
-    let is_free = |taken: &[&str], member: &Member<'_>| {
-        out.leaves(member.name()) && (taken.is_empty() || taken.binary_search(&member.name()).is_err())
+    let is_free = |taken: &Names<'_>, member: &Member<'_>| {
+        out.leaves(member.name()) && (taken.is_empty() || !taken.has(member.name()))
     };
     if !existing.is_empty() {
         // What came in goes on byte for byte, also where another propagator wrote it before, less exactly.
-        let echoed = if inbound.is_empty() { Vec::new() } else { echoes(existing, inbound) };
-        let is_others = |member: &Member<'_>| echoed.is_empty() || echoed.binary_search(&member.name()).is_err();
+        let echoed = if inbound.is_empty() { Names::default() } else { echoes(existing, inbound) };
+        let is_others = |member: &Member<'_>| echoed.is_empty() || !echoed.has(member.name());
         writer.members(existing, |member| is_free(&taken, member) && is_others(member));
         if !inbound.is_empty() {
             taken.extend(existing.iter().filter(is_others).map(|member| member.name()));
-            taken.sort_unstable();
         }
     }
     writer.members(inbound, |member| {
@@ -270,31 +270,29 @@ fn write_all(out: &Outbound<'_>, existing: &Baggage, inbound: &Baggage, writer: 
 
 /// Writes what the carrier holds but for what an injection may have put there.
 fn write_others(out: &Outbound<'_>, existing: &Baggage, inbound: &Baggage, writer: &mut BaggageWriter) {
-    let mut ours: Vec<&str> = out.application.iter().map(|entry| entry.name).collect();
-    ours.extend(inbound.iter().map(|member| member.name()));
-    ours.sort_unstable();
+    let application = out.application.iter().map(|entry| entry.name);
+    let ours = Names::of(application.chain(inbound.iter().map(|member| member.name())).collect());
     writer.members(existing, |member| {
         let name = member.name();
-        name != PRIVATE_KEY && OwnMember::of(name).is_none() && ours.binary_search(&name).is_err()
+        name != PRIVATE_KEY && OwnMember::of(name).is_none() && !ours.has(name)
     });
 }
 
-/// The names, sorted, of the entries that do not say what came in under their name anyway. Names are looked up in the
-/// list that is sorted, so that many entries and a long inbound list are not compared each with each.
-fn changed<'a, 'm>(application: &[Entry<'a>], inbound: impl Iterator<Item = Member<'m>>) -> Vec<&'a str> {
+/// The names of the entries that do not say what came in under their name anyway. Many entries and a long inbound list
+/// are not compared each with each.
+fn changed<'a, 'm>(application: &[Entry<'a>], inbound: impl Iterator<Item = Member<'m>>) -> Names<'a> {
     if application.is_empty() {
-        return Vec::new();
+        return Names::default();
     }
-    let mut judged: Vec<(&Entry<'_>, bool)> = application.iter().map(|entry| (entry, false)).collect();
-    judged.sort_unstable_by_key(|(entry, _)| entry.name);
+    let names = Names::of(application.iter().map(|entry| entry.name).collect());
+    let mut judged: Vec<(&Entry<'a>, bool)> = application.iter().map(|entry| (entry, false)).collect();
     for member in inbound {
-        let found = judged.binary_search_by_key(&member.name(), |(entry, _)| entry.name);
-        if let Some((entry, same)) = found.ok().and_then(|at| judged.get_mut(at)) {
+        if let Some((entry, same)) = names.last(member.name()).and_then(|at| judged.get_mut(at)) {
             // Rule B9: of several members the last counts.
             *same = says_the_same(&member, entry);
         }
     }
-    judged.into_iter().filter(|(_, same)| !same).map(|(entry, _)| entry.name).collect()
+    Names::of(judged.into_iter().filter(|(_, same)| !same).map(|(entry, _)| entry.name).collect())
 }
 
 /// Writes the headers into a carrier: see [`compose`]. Baggage that is there already is merged, and no header is left a
@@ -459,7 +457,8 @@ mod tests {
             .collect();
         let mut members = 0;
         let changed = changed(&application, inbound.iter().inspect(|_| members += 1));
-        assert_eq!((members, changed.len()), (MANY, MANY / 2));
+        let found = names.iter().filter(|name| changed.has(name)).count();
+        assert_eq!((members, found), (MANY, MANY / 2));
         let (mut writer, mut asked) = (BaggageWriter::new(usize::MAX, usize::MAX), 0);
         writer.members(&inbound, |member| {
             asked += 1;

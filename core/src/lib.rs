@@ -29,6 +29,8 @@ pub mod interop;
 mod keyed;
 pub mod limits;
 pub mod name_filter;
+mod names;
+mod number;
 mod octets;
 pub mod otlp;
 pub mod parent;

@@ -114,6 +114,18 @@ pub(crate) fn cut(text: &str, octet: u8) -> Option<(&str, &str)> {
     Some((text.get(..at)?, text.get(at.saturating_add(1)..)?))
 }
 
+/// Whether this octet, which is ASCII, stands there.
+pub(crate) fn has(text: &str, octet: u8) -> bool {
+    find(text.as_bytes(), octet).is_some()
+}
+
+/// `text` before and behind the first place where these octets, which are ASCII, stand. The standard library's search for
+/// text is large, and made for long ones.
+pub(crate) fn cut_by<'t, const N: usize>(text: &'t str, octets: &[u8; N]) -> Option<(&'t str, &'t str)> {
+    let at = text.as_bytes().windows(N).position(|window| window == octets)?;
+    Some((text.get(..at)?, text.get(at.saturating_add(N)..)?))
+}
+
 /// `value` without the optional white space around it: any number of spaces and tabs, and nothing else (rules TP2, TS5,
 /// B8).
 #[inline]

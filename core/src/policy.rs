@@ -77,7 +77,9 @@ pub struct Policy {
     /// The hosts, besides local ones, that are sent baggage. An entry is one of
     ///
     /// - `api.example.com`, `203.0.113.7`, `2001:db8::1` or `[2001:db8::1]`: this host;
-    /// - `api.example.com:8443`, `https://api.example.com/`: the same host, at any port and scheme;
+    /// - `api.example.com:8443`, `https://api.example.com:8443/`: this host at this port only, which a URL's scheme may say,
+    ///   and a host that is given without a port does not;
+    /// - `https://api.example.com/`: this host, at any port and scheme;
     /// - `*.example.com`: every host below it, but not `example.com`;
     /// - `203.0.113.0/24`, `2001:db8::/32`: every address that begins with so many of the same bits;
     /// - `*`: every host.
@@ -159,7 +161,7 @@ impl Policy {
     /// host.
     pub fn destination(&self, url_or_host: &str) -> Allowed {
         let host = Host::of(url_or_host);
-        Allowed { trace: true, baggage: host.is_some_and(|host| host.is_local() || self.lists(&host)) }
+        Allowed { trace: true, baggage: host.is_some_and(|(host, port)| host.is_local() || self.lists(&host, port)) }
     }
 
     /// What a page of this origin (`https://app.example.com`) may send to this URL: both only to the page's own origin,
@@ -171,7 +173,7 @@ impl Policy {
             (None, Some(_)) => is_relative(url),
             (_, None) => false,
         };
-        let allowed = own || Host::of(url).is_some_and(|host| self.lists(&host));
+        let allowed = own || Host::of(url).is_some_and(|(host, port)| self.lists(&host, port));
         Allowed { trace: allowed, baggage: allowed }
     }
 
@@ -180,8 +182,8 @@ impl Policy {
         Pattern::of(entry).is_some()
     }
 
-    fn lists(&self, host: &Host<'_>) -> bool {
-        self.propagate_to.iter().filter_map(|entry| Pattern::of(entry)).any(|pattern| pattern.matches(host))
+    fn lists(&self, host: &Host<'_>, port: Option<u32>) -> bool {
+        self.propagate_to.iter().filter_map(|entry| Pattern::of(entry)).any(|pattern| pattern.matches(host, port))
     }
 }
 
@@ -343,7 +345,8 @@ mod tests {
             "api.example.com.",
             "a.example.org",
             "a.b.example.ORG",
-            "pasted.example.net",
+            "https://pasted.example.net/v1",
+            "pasted.example.net:443",
             "203.0.113.7:80",
             "[::ffff:203.0.113.7]",
             "http://[2001:db8:0::1]:80/",
@@ -368,6 +371,9 @@ mod tests {
             "198.51.101.0",
             "[2001:db8:2::1]",
             "198.51.100.7.example.com",
+            "pasted.example.net",
+            "http://pasted.example.net/",
+            "https://pasted.example.net:8443/",
         ] {
             assert!(!sends_baggage(&policy, other), "{other}");
         }

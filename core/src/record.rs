@@ -98,6 +98,16 @@ impl SpanRecord {
         random: ([u8; 16], [u8; 8]),
         start_ns: u64,
     ) -> Self {
+        Self::start_named(name.into(), parent, recording, random, start_ns)
+    }
+
+    fn start_named(
+        name: Cow<'static, str>,
+        parent: Option<&SpanContext>,
+        recording: &Recording,
+        random: ([u8; 16], [u8; 8]),
+        start_ns: u64,
+    ) -> Self {
         let trace_id = parent.map_or_else(|| TraceId::random(random.0), |parent| parent.trace_id);
         let sampled = recording.sampler.decide(trace_id, parent.map(|it| (it.flags, it.is_remote))).is_sampled();
         let context = SpanContext {
@@ -111,7 +121,7 @@ impl SpanRecord {
             parent: parent.map(|parent| parent.span_id),
             parent_is_remote: parent.is_some_and(|parent| parent.is_remote),
             sampled,
-            ..Self::taken_over(context, name.into(), start_ns, recording.limits)
+            ..Self::taken_over(context, name, start_ns, recording.limits)
         }
     }
 

@@ -9,6 +9,11 @@
 //! lists and maps; numbers, booleans and nulls stay. The keys of nested maps are read as one: `key` below `api` is an
 //! API key, since its attribute is called `….api.key`.
 //!
+//! HH-redact-pair: where a list holds names and values, a name is a key of the value behind it: in a list of two
+//! (`["Authorization", "Bearer …"]`), and in one of an even number of items below a key whose last word is `headers`
+//! (`rawHeaders`: name, value, name, value …). A name is a text, or bytes that are one, without white space. Longer lists
+//! elsewhere are left alone: nothing tells names from words of a sentence there.
+//!
 //! HH-redact-depth: a list or map inside [`MAX_DEPTH`] others becomes [`REDACTED`] as a whole, since nobody looked into
 //! it.
 
@@ -68,7 +73,14 @@ impl Redaction {
             Value::Array(_) | Value::Map(_) if depth == 0 => {
                 drop_flat(core::mem::replace(value, Value::Str(Cow::Borrowed(REDACTED))));
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.apply_in(scope, deeper, item)),
+            Value::Array(items) => {
+                for index in 0..items.len() {
+                    let scope = self.item(scope, items, index);
+                    if let Some(item) = items.get_mut(index) {
+                        self.apply_in(scope, deeper, item);
+                    }
+                }
+            }
             Value::Map(entries) => {
                 entries.iter_mut().for_each(|(key, value)| self.apply_in(self.enter(scope, key), deeper, value));
             }
@@ -93,9 +105,22 @@ impl Redaction {
             Scope::Secret
         } else if is(&QUALIFIERS, last) {
             Scope::Qualified
+        } else if last.eq_ignore_ascii_case("headers") {
+            Scope::Headers
         } else {
             Scope::Open
         }
+    }
+
+    /// The scope of the item at this place of a list in `scope` (HH-redact-pair).
+    pub(crate) fn item(&self, scope: Scope, items: &[Value<'_>], index: usize) -> Scope {
+        let is_pairs = items.len() == 2 || scope == Scope::Headers && items.len() % 2 == 0;
+        let name = match index.checked_sub(1).and_then(|before| items.get(before)) {
+            Some(Value::Str(name)) if is_pairs && index % 2 == 1 => name,
+            Some(Value::Bytes(name)) if is_pairs && index % 2 == 1 => core::str::from_utf8(name).unwrap_or_default(),
+            _ => return scope,
+        };
+        if name.contains(char::is_whitespace) { scope } else { self.enter(scope, name) }
     }
 }
 
@@ -118,6 +143,8 @@ pub(crate) enum Scope {
     Open,
     /// The keys above end with one of [`QUALIFIERS`].
     Qualified,
+    /// The key above ends with `headers`.
+    Headers,
     /// Below a key that names a secret.
     Secret,
 }

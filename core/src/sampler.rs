@@ -9,9 +9,11 @@
 //! * TP10: what a new span's context says of whether ids are random: see [`flags_of_new_span`].
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use core::fmt;
 
 use crate::id::{TraceFlags, TraceId};
+use crate::number;
 
 /// Whether a span is recorded and its trace marked as sampled.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -102,6 +104,35 @@ impl Sampler {
             local_sampled: Self::AlwaysOn,
             local_not_sampled: Self::AlwaysOff,
         }))
+    }
+
+    /// Appends what it does, in words: `ParentBased(root: TraceIdRatio(0.5), ...)`.
+    pub(crate) fn describe(&self, text: &mut String) {
+        match self {
+            Self::AlwaysOn => text.push_str("AlwaysOn"),
+            Self::AlwaysOff => text.push_str("AlwaysOff"),
+            // Hosts may make a ratio that is no number.
+            Self::TraceIdRatio(ratio) if !ratio.is_finite() => text.push_str("TraceIdRatio(NaN)"),
+            Self::TraceIdRatio(ratio) => {
+                text.push_str("TraceIdRatio(");
+                number::double(*ratio, &mut |piece| text.push_str(piece));
+                text.push(')');
+            }
+            Self::ParentBased(parts) => {
+                let parts = [
+                    ("ParentBased(root: ", &parts.root),
+                    (", remote_sampled: ", &parts.remote_sampled),
+                    (", remote_not_sampled: ", &parts.remote_not_sampled),
+                    (", local_sampled: ", &parts.local_sampled),
+                    (", local_not_sampled: ", &parts.local_not_sampled),
+                ];
+                for (name, sampler) in parts {
+                    text.push_str(name);
+                    sampler.describe(text);
+                }
+                text.push(')');
+            }
+        }
     }
 
     /// Reads what `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` hold (OpenTelemetry specification, "General SDK
@@ -197,6 +228,14 @@ fn parse_ratio(arg: Option<&str>) -> Result<f64, SamplerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn says_what_it_does() {
+        let mut text = String::new();
+        Sampler::parent_based(Sampler::TraceIdRatio(0.25)).describe(&mut text);
+        let others = "remote_sampled: AlwaysOn, remote_not_sampled: AlwaysOff, local_sampled: AlwaysOn, local_not_sampled: AlwaysOff";
+        assert_eq!(text, std::format!("ParentBased(root: TraceIdRatio(0.25), {others})"));
+    }
 
     fn with_low_bytes(low: u64) -> TraceId {
         let mut bytes = [0xff; 16];

@@ -1,6 +1,5 @@
 //! What one tracer is, without its exporters: its settings, its own session, and what follows from them for its spans.
 
-use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -259,7 +258,9 @@ impl Tracer {
 
     /// What decides which traces are recorded, in words.
     pub fn sampler_text(&self) -> String {
-        format!("{:?}", self.settings.sampler)
+        let mut text = String::new();
+        self.settings.sampler.describe(&mut text);
+        text
     }
 
     /// What the sampler decides without asking for the trace's id: for a root; below a local parent that is sampled, and

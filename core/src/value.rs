@@ -1,11 +1,12 @@
 //! Attribute values: what OTLP's `AnyValue` holds.
 
 use alloc::borrow::Cow;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::keyed::hash;
+use crate::names::Names;
 
 /// A value of an attribute, or a node of a nested one. Texts are borrowed where they can be.
 ///
@@ -132,9 +133,9 @@ pub(crate) fn each_once<'m, 'a>(entries: &'m [(Cow<'a, str>, Value<'a>)], mut f:
     if !may_repeat(entries) {
         return entries.iter().for_each(|(key, value)| f(key, value));
     }
-    let mut last: BTreeMap<&str, &Value<'a>> = entries.iter().map(|(key, value)| (&**key, value)).collect();
-    for (key, _) in entries {
-        if let Some(value) = last.remove(&**key) {
+    let names = Names::of(entries.iter().map(|(key, _)| &**key).collect());
+    for (at, (key, _)) in entries.iter().enumerate().filter(|(at, (key, _))| names.first(key) == Some(*at)) {
+        if let Some((_, value)) = names.last(key).or(Some(at)).and_then(|last| entries.get(last)) {
             f(key, value);
         }
     }
@@ -147,9 +148,25 @@ pub(crate) fn may_repeat(entries: &[(Cow<'_, str>, Value<'_>)]) -> bool {
     if entries.len() <= FEW {
         return entries.iter().enumerate().any(|(at, (key, _))| entries.iter().take(at).any(|(other, _)| other == key));
     }
-    let mut hashes: Vec<u32> = entries.iter().map(|(key, _)| hash(key.as_bytes())).collect();
-    hashes.sort_unstable();
-    hashes.iter().zip(hashes.iter().skip(1)).any(|(one, next)| one == next)
+    // A table of hashes, so large that nearly each finds its own slot free or one close by. Zero is no hash here.
+    const PROBES: usize = 16;
+    let mut table = vec![0_u32; entries.len().saturating_mul(4).next_power_of_two()];
+    let mask = table.len().saturating_sub(1);
+    entries.iter().any(|(key, _)| {
+        let hash = hash(key.as_bytes()) | 1;
+        for probe in 0..PROBES {
+            match table.get_mut((hash as usize >> 1).wrapping_add(probe) & mask) {
+                Some(slot) if *slot == 0 => {
+                    *slot = hash;
+                    return false;
+                }
+                Some(slot) if *slot != hash => {}
+                _ => return true,
+            }
+        }
+        // Perhaps keys made to collide.
+        true
+    })
 }
 
 #[cfg(test)]

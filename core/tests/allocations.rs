@@ -100,7 +100,7 @@ fn injection() {
     let out = Outbound { inbound: Some(&inbound.baggage), ..out };
     pin("compose these and inbound baggage", 1, || compose(&out, &none));
     let out = Outbound { application: &application, ..out };
-    pin("compose these, an application's entry and a carrier's baggage", 5, || compose(&out, &mine));
+    pin("compose these, an application's entry and a carrier's baggage", 7, || compose(&out, &mine));
 }
 
 #[test]

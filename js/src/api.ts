@@ -1,7 +1,9 @@
 /** `@opentelemetry/api`, if the program has it: its globals, and what its defaults are known by. */
 
 import { ROOT, ownManager, registered, replaceRegistered } from './context.js';
+import { environment } from './environment.js';
 import type { Context } from './otel-types.js';
+import { requireApi } from './runtime.js';
 
 let loaded: any;
 let tried = false;
@@ -11,8 +13,7 @@ export function api(): any {
   if (!tried) {
     tried = true;
     try {
-      // As bundlers know it.
-      loaded = require('@opentelemetry/api');
+      loaded = requireApi();
     } catch {
       // It is an optional one.
     }
@@ -27,7 +28,7 @@ export function installContextManager(): void {
 
 /** Makes a propagator the global one, unless another was chosen. */
 export function installPropagator(make: () => unknown): void {
-  if (process.env['OTEL_PROPAGATORS']) return;
+  if (environment()['OTEL_PROPAGATORS']) return;
   const there = registered('propagation');
   if (there === undefined) api()?.propagation.setGlobalPropagator(make());
   else if (isDefaultPropagator(there)) replaceRegistered('propagation', make());

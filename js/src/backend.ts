@@ -15,13 +15,20 @@ export interface Backend {
    * with bit 8 if it is recorded. */
   start(tracer: number, parentFlags: number): number;
   /** Hands over the first `length` bytes of a chunk of records, which may be reused when this returns. */
-  submit(chunk: Uint8Array, length: number): void;
+  submit(chunk: Uint8Array, length: number, outbox?: number): void;
+  /** Where each request has an outbox (`outbox` is its number, from 1): delivers what it holds. */
+  deliver?(outbox: number, tracer: number, timeoutMs: number, last: boolean): Promise<boolean>;
+  /** Such an outbox is done with. */
+  close?(outbox: number): void;
+  /** Into which outbox the next requests about sessions go. */
+  choose?(outbox: number): void;
   /** Delivers what has ended so far: true only if all of it was delivered in time. Tracer 0: all of them. */
   flush(tracer: number, timeoutMs: number): Promise<boolean>;
   /** The same, and takes no more. */
   shutdown(tracer: number, timeoutMs: number): Promise<boolean>;
-  /** Delivers what all tracers hold, blocking; false where a runtime cannot block, or the time was over. */
-  flushAtExit(timeoutMs: number): boolean;
+  /** Delivers what all tracers hold that were not shut down, blocking; false where a runtime cannot block, or not all was
+   * delivered. The last time (`last` is not 0) nothing more is taken; before, a first failure ends it. */
+  flushAtExit(timeoutMs: number, last: number): boolean;
   /** Calls back, on the event loop, when there is something to report. Keeps no process alive. */
   onReport?(callback: () => void): void;
 }

@@ -1,7 +1,20 @@
 /** Writing values into bytes, little-endian, and reading them: the forms that all records and trees consist of. */
 
 /** Node's `Buffer`, where there is one: its methods cross into C++ for long texts only. */
-const NodeBuffer: any = (globalThis as any).Buffer;
+const NodeBuffer: any = nodeBuffer();
+
+/** A runtime may have one that has not all of these methods, or wants more of them. */
+function nodeBuffer(): any {
+  const { Buffer } = globalThis as any;
+  try {
+    const trial = Buffer.from([0, 0, 0, 0]);
+    trial.utf8Write('a', 1);
+    trial.latin1Write('b', 2);
+    return trial.latin1Slice(1, 3) === 'ab' && trial.utf8Slice(1, 3) === 'ab' ? Buffer : undefined;
+  } catch {
+    return undefined;
+  }
+}
 
 /** Below this many UTF-16 units a loop is quicker than a call out of JavaScript. */
 const SHORT = 32;
@@ -170,7 +183,7 @@ function regrown(this: Writer | void, size: number, used: number): Uint8Array {
 }
 
 /** The same bytes as a `Buffer`, where there is such a thing. */
-function asBuffer(bytes: Uint8Array): Uint8Array {
+export function asBuffer(bytes: Uint8Array): Uint8Array {
   if (NodeBuffer === undefined || bytes instanceof NodeBuffer) return bytes;
   return NodeBuffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

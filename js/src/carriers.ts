@@ -110,13 +110,13 @@ export function headerOf(name: string): string | undefined {
   return (HEADERS as readonly string[]).includes(bare) ? bare : undefined;
 }
 
-/** Reads a carrier. What it throws ends the reading. */
+/** Reads a carrier. What is behind a header that throws is read. */
 export function read(carrier: unknown): Found {
   const found = new Found();
   try {
     readInto(found, carrier);
   } catch {
-    // What was read until then counts.
+    // It cannot be walked: what was read until then counts.
   }
   return found;
 }
@@ -134,11 +134,9 @@ function readInto(found: Found, carrier: any): void {
       return readPairs(found, carrier);
     case 'metadata':
     case 'headers':
-      for (const header of HEADERS) found.take(header, carrier.get(header));
-      return;
+      return readNames(found, (header) => carrier.get(header));
     case 'outgoing':
-      for (const header of HEADERS) found.take(header, carrier.getHeader(header));
-      return;
+      return readNames(found, (header) => carrier.getHeader(header));
     case 'holder':
       return readInto(found, carrier.headers);
     default:
@@ -165,13 +163,28 @@ function kindOf(carrier: any): Kind {
   return 'object';
 }
 
+/** Reads our headers by their names; one that throws is not there. */
+export function readNames(found: Found, get: (name: string) => unknown): void {
+  for (const name of HEADERS) {
+    try {
+      found.take(name, get(name));
+    } catch {
+      continue;
+    }
+  }
+}
+
 function readObject(found: Found, carrier: any, isPlain: boolean): void {
   let left = MAX_ENTRIES;
   for (const name in carrier) {
     if (left-- === 0) return;
     // A prototype's entries are nobody's headers. Those of a plain object are seldom anything.
     if (matters(name) && ((isPlain && !(name in Object.prototype)) || Object.hasOwn(carrier, name))) {
-      found.take(name, carrier[name]);
+      try {
+        found.take(name, carrier[name]);
+      } catch {
+        continue;
+      }
     }
   }
 }

@@ -1,22 +1,24 @@
 /** Times: the wall clock says when a trace begins, a clock that never jumps says how long things take. */
 
 import type { TimeInput } from './otel-types.js';
+import { clockOrigin, reading } from './runtime.js';
 
 const { performance } = globalThis;
 /** Until the wall clock and ours are so far apart (milliseconds), ours is taken for right: it is finer. */
 const TOLERANCE = 1.5;
 
-let origin = performance.timeOrigin;
+let origin: number | undefined;
 
 /** Where the times of a local trace count from. */
 export class Anchor {
-  /** What is to be added to readings of `performance.now()`, in milliseconds, to get the time since 1970. */
+  /** What is to be added to readings of the clock, in milliseconds, to get the time since 1970. */
   readonly origin: number;
-  /** The reading of `performance.now()` when it was made. */
+  /** The reading of the clock when it was made. */
   readonly begun: number;
 
   constructor() {
-    this.begun = performance.now();
+    origin ??= clockOrigin();
+    this.begun = reading();
     const skew = Date.now() - origin - this.begun;
     // `Date.now` is cut to milliseconds. The machine may have slept, or its clock may have been set.
     if (skew < -TOLERANCE || skew > TOLERANCE) origin += skew;
@@ -36,8 +38,8 @@ export class Moment {
 export function momentOf(time: TimeInput | undefined): Moment | undefined {
   if (typeof time === 'number') {
     if (!Number.isFinite(time) || time < 0) return undefined;
-    // As OpenTelemetry's SDK tells them apart: a reading of `performance.now()` is less than when the process began.
-    return time < performance.timeOrigin ? new Moment(performance.timeOrigin, time) : new Moment(time, 0);
+    // As OpenTelemetry's SDK tells them apart: what the process has not reached is no reading of `performance.now()`.
+    return time <= performance.now() ? new Moment(performance.timeOrigin, time) : new Moment(time, 0);
   }
   if (Array.isArray(time)) {
     const [seconds, nanos] = time;

@@ -4,9 +4,8 @@
  * Contexts are immutable and have the interface of `@opentelemetry/api`. What everybody asks for has a field of its own.
  */
 
-import { AsyncLocalStorage } from 'node:async_hooks';
-
 import type { Context, ContextManager } from './otel-types.js';
+import { execution, onRequestStart, storage } from './runtime.js';
 
 /** Where OpenTelemetry's API keeps the current span. */
 export const SPAN_KEY = Symbol.for('OpenTelemetry Context Key SPAN');
@@ -16,6 +15,8 @@ export const BAGGAGE_KEY = Symbol.for('OpenTelemetry Baggage Key');
 export const SUPPRESS_KEY = Symbol.for('OpenTelemetry SDK Context Key SUPPRESS_TRACING');
 /** Session and raw baggage: a `Scope`. Two copies of this package do not read each other's. */
 export const SCOPE_KEY = Symbol('tracebaton scope');
+/** Where everything is done in requests, the one that this is: a `Mailing`. */
+export const REQUEST_KEY = Symbol('tracebaton request');
 /** The tracer of the innermost block that has one: a `Block`. */
 export const BLOCK_KEY = Symbol('tracebaton block');
 
@@ -93,8 +94,6 @@ export function extended(base: Context, span: unknown, scope: unknown, baggage: 
   if (baggage !== base.getValue(BAGGAGE_KEY)) context = context.setValue(BAGGAGE_KEY, baggage);
   return context;
 }
-
-const storage = new AsyncLocalStorage<Context>();
 
 /** Our context manager, also for OpenTelemetry's API. */
 class OwnContextManager implements ContextManager {
@@ -176,12 +175,47 @@ export function withinCall<A, R>(context: Context, fn: (argument: A) => R, argum
 /** Makes a context the current one for what comes next in this execution, until the block around it ends. Returns whether
  * that was possible: OpenTelemetry's interface has no word for it, but its managers have. */
 export function enter(context: Context): boolean {
+  const here = execution();
+  if (here !== undefined) {
+    if (!watchesRequests) onRequestStart(leave);
+    watchesRequests = true;
+    entered.set(context, { before: active(), by: new WeakRef(here) });
+  }
+  return put(context);
+}
+
+let watchesRequests = false;
+
+/** The contexts that were entered: what held before, and what called whoever entered one. */
+const entered = new WeakMap<Context, { before: Context; by: WeakRef<object> }>();
+
+/** A request begins. Before Node 24 all requests of a connection are called for the same object, which keeps the context
+ * that was entered for the one before. */
+function leave(): void {
+  const now = active();
+  const here = execution();
+  let context = now;
+  for (;;) {
+    const left = entered.get(context);
+    if (left === undefined || left.by.deref() !== here) break;
+    context = left.before;
+  }
+  if (context !== now) put(context);
+}
+
+/** Changes the current context; whether that was possible. */
+function put(context: Context): boolean {
   const now: any = manager();
-  if (now === ownManager) storage.enterWith(context);
-  else if (typeof now._asyncLocalStorage?.enterWith === 'function') now._asyncLocalStorage.enterWith(context);
-  else if (typeof now.attach === 'function') now.attach(context);
-  else return false;
-  return true;
+  try {
+    if (now === ownManager) storage.enterWith(context);
+    else if (typeof now._asyncLocalStorage?.enterWith === 'function') now._asyncLocalStorage.enterWith(context);
+    else if (typeof now.attach === 'function') now.attach(context);
+    else return false;
+    return true;
+  } catch {
+    // A runtime that only knows blocks.
+    return false;
+  }
 }
 
 const LISTENERS = ['addListener', 'on', 'once', 'prependListener', 'prependOnceListener'];

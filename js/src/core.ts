@@ -1,9 +1,11 @@
 /** The state of a tracer that its spans, provider and blocks share. */
 
 import { captured, exchange, loadedExchange } from './exchange.js';
+import { chooseOutbox } from './handover.js';
 import type { Context } from './otel-types.js';
 import { COUNT_UNSAMPLED, OP_COUNT, OP_INSTRUMENTATION, OP_USE_SESSION } from './protocol.js';
 import type { Policy } from './policy.js';
+import { PER_REQUEST } from './runtime.js';
 import type { Scope, Sent } from './scope.js';
 import type { Span } from './span.js';
 import { AMPLE, type Caps } from './tree.js';
@@ -107,6 +109,8 @@ export class Core {
   owner: any = undefined;
   processors: readonly SpanProcessor[] = [];
   isShutDown = false;
+  /** Whether each request has a session of its own, since the tracer has none. */
+  readonly sessionless: boolean;
   private usedOwnSession = false;
   private unsampled = 0;
 
@@ -122,6 +126,7 @@ export class Core {
     this.captures = options.captures;
     this.spools = options.spools || told.records_starts;
     this.inboundPolicy = told.inbound === 'continue' ? undefined : options.policy;
+    this.sessionless = PER_REQUEST && told.session_id === '';
     this.registers = told.exporters.includes('honeyhive');
     this.recordsStarts = told.records_starts;
   }
@@ -131,7 +136,7 @@ export class Core {
   }
 
   /** To be called when a recorded span begins in this scope. */
-  useSession(scope: Scope | undefined): void {
+  useSession(scope: Scope | undefined, context: Context): void {
     if (!this.registers) return;
     if (scope === undefined) {
       if (this.usedOwnSession) return;
@@ -139,6 +144,7 @@ export class Core {
     } else if (!scope.firstUse(this.handle)) {
       return;
     }
+    chooseOutbox(context);
     const to = exchange();
     to.begin(0).octets(scope === undefined ? '' : scope.blob);
     to.call(OP_USE_SESSION, this.handle);

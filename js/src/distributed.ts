@@ -2,15 +2,18 @@
 
 import { check, kindName } from './arguments.js';
 import { read, write } from './carriers.js';
-import { BLOCK_KEY, SPAN_KEY, active, withinCall } from './context.js';
+import { BLOCK_KEY, REQUEST_KEY, SPAN_KEY, active, withinCall } from './context.js';
 import { report } from './core.js';
 import { checkFunction, inSession } from './enrich.js';
 import { exchange } from './exchange.js';
+import { RequestMailing, type Ctx } from './handover.js';
 import type { Context } from './otel-types.js';
 import { asPolicy, type Policy, type PolicyOptions } from './policy.js';
 import { extract, inject, pairsRequest } from './propagation.js';
 import { OP_EXPLAIN } from './protocol.js';
 import { choose, coreOf } from './registry.js';
+import { PER_REQUEST } from './runtime.js';
+import { withOwnSession } from './scope.js';
 import { checkSessionId } from './session-id.js';
 import { TreeReader } from './tree.js';
 import type { Tracer } from './tracer.js';
@@ -66,7 +69,7 @@ export interface DistributedOptions {
   /** A policy in place of the tracer's. */
   policy?: Policy | PolicyOptions | undefined;
   /** The context of a Worker's request. */
-  ctx?: { waitUntil(promise: Promise<unknown>): void } | undefined;
+  ctx?: Ctx | undefined;
 }
 
 /** Runs `fn` in the trace and session that a caller sent, and returns what it returns. `fn` gets the context.
@@ -90,12 +93,42 @@ export function withDistributedTraceContext<R>(carrier: unknown, second: any, th
   const [tracer, fn, options] = typeof second === 'function' ? [undefined, second, third] : [second, third, fourth];
   checkFunction('fn', fn);
   check('options', options, 'object');
-  const { sessionId, policy } = (options ?? {}) as DistributedOptions;
+  const { sessionId, policy, ctx } = (
+    typeof options?.waitUntil === 'function' ? { ctx: options } : (options ?? {})
+  ) as DistributedOptions;
   const base = active();
   const chosen = choose(tracer, base);
   if (sessionId !== undefined && sessionId !== null && sessionId !== '') checkSessionId('sessionId', sessionId);
   const context = entered(base, carrier, chosen, sessionId, asPolicy(policy)?.check());
-  return withinCall(context, fn as (context: Context) => R, context);
+  return inRequest(context, chosen, ctx ?? undefined, fn as (context: Context) => R);
+}
+
+/** Runs `fn` in a context. With a Worker's `ctx`, what is recorded there is delivered when that is over, while the runtime
+ * waits for it; where everything is done in requests, it has an outbox of its own. */
+export function inRequest<R>(
+  context: Context,
+  tracer: Tracer | undefined,
+  ctx: Ctx | undefined,
+  fn: (context: Context) => R,
+): R {
+  if (ctx === undefined || tracer === undefined || context.getValue(REQUEST_KEY) !== undefined)
+    return withinCall(context, fn, context);
+  let finish = (): void => ctx.waitUntil(tracer.flush());
+  if (PER_REQUEST) {
+    const mailing = new RequestMailing(ctx);
+    context = context.setValue(REQUEST_KEY, mailing);
+    finish = () => mailing.finish();
+  }
+  let result: R;
+  try {
+    result = withinCall(context, fn, context);
+  } catch (thrown) {
+    finish();
+    throw thrown;
+  }
+  if (result instanceof Promise) result.then(finish, finish);
+  else finish();
+  return result;
 }
 
 /** The context of a block that goes on with what a caller sent. */
@@ -108,7 +141,7 @@ export function entered(
 ): Context {
   let context = extracted(base, carrier, tracer, policy);
   if (tracer === undefined) return context;
-  if (sessionId) context = inSession(context, tracer, sessionId);
+  context = sessionId ? inSession(context, tracer, sessionId) : withOwnSession(context, tracer.core);
   return context.setValue(BLOCK_KEY, { tracer, span: context.getValue(SPAN_KEY) });
 }
 

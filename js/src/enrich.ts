@@ -159,8 +159,11 @@ export function blockOf(
   }
 }
 
+/** Is told the result of a block. True: the block goes on, and somebody else ends it. */
+export type Seen = (result: unknown) => boolean;
+
 /** Runs a function as the block; the span ends with what it returns, also where that is to come yet. */
-export function runBlock<R>(block: SpanBlock, fn: (span: Span) => R, seen?: (result: unknown) => void): R {
+export function runBlock<R>(block: SpanBlock, fn: (span: Span) => R, seen?: Seen): R {
   let result: R;
   try {
     result = withinCall(block.context, fn, block.span);
@@ -172,16 +175,17 @@ export function runBlock<R>(block: SpanBlock, fn: (span: Span) => R, seen?: (res
 }
 
 /** Ends a block's span when a result is there. */
-export function settled<R>(block: SpanBlock, result: R, seen: ((result: unknown) => void) | undefined): R {
+function settled<R>(block: SpanBlock, result: R, seen: Seen | undefined): R {
   const done = (value: unknown): void => {
-    seen?.(value);
-    block.end();
+    if (seen === undefined || !seen(value)) block.end();
   };
   const failed = (thrown: unknown): void => block.fail(thrown);
   if (!isThenable(result)) {
     done(result);
     return result;
   }
+  // Another promise takes its place, so that a rejection which nobody handles is still reported: one that was only
+  // looked at from aside would count as handled.
   if (result instanceof Promise && result.constructor === Promise) {
     return result.then(
       (value) => {

@@ -1,6 +1,6 @@
 /** Operations of the backend: requests are written into the shared memory, answers are read from there. */
 
-// Where this package runs in Node, its backend is the native one.
+// How the backend is loaded in this runtime.
 import './native.js';
 
 import { camel } from './arguments.js';

@@ -10,6 +10,19 @@ export interface SpanExporter {
   forceFlush?(): Promise<void>;
 }
 
+/** What became of what went to a destination. */
+export interface Counts {
+  /** Those that wait, or are under way. */
+  readonly queued: number;
+  /** Those that were delivered. */
+  readonly sent: number;
+  /** Those that were lost, by reason. */
+  readonly dropped: Readonly<Record<string, number>>;
+  /** Requests that were sent again. */
+  readonly retried: number;
+  readonly lastError: string | null;
+}
+
 /** Spans that wait at most, and that go at once: as OpenTelemetry's SDK has them. */
 const QUEUE = 2048;
 const BATCH = 512;
@@ -33,6 +46,10 @@ export class ForeignExporter implements SpanProcessor {
   private queue: Span[] = [];
   private timer: any;
   private exporting: Promise<boolean> = Promise.resolve(true);
+  private underWay = 0;
+  private sent = 0;
+  private lastError: string | null = null;
+  private readonly dropped: Record<string, number> = {};
 
   constructor(exporter: SpanExporter) {
     this.exporter = exporter;
@@ -42,7 +59,10 @@ export class ForeignExporter implements SpanProcessor {
 
   onEnd(span: Span): void {
     if ((span.spanContext().traceFlags & 1) === 0) return;
-    if (this.queue.length >= QUEUE) return report('spans come faster than an exporter takes them; some are dropped');
+    if (this.queue.length >= QUEUE) {
+      this.drop('queue_full', 1);
+      return report('spans come faster than an exporter takes them; some are dropped');
+    }
     this.queue.push(span);
     if (this.queue.length >= BATCH) this.send();
     else if (this.timer === undefined) {
@@ -63,27 +83,63 @@ export class ForeignExporter implements SpanProcessor {
     await this.exporter.shutdown();
   }
 
+  /** What became of its spans, as `stats` has it of a destination. */
+  counts(): Counts {
+    const { sent, dropped, lastError } = this;
+    return { queued: this.queue.length + this.underWay, sent, dropped: { ...dropped }, retried: 0, lastError };
+  }
+
+  private drop(reason: string, spans: number): void {
+    this.dropped[reason] = (this.dropped[reason] ?? 0) + spans;
+  }
+
   /** Sends what waits, one batch after the other. */
   private send(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
     while (this.queue.length > 0) {
       const batch = this.queue.splice(0, BATCH);
+      this.underWay += batch.length;
       this.exporting = this.exporting.then(() => this.exported(batch));
     }
   }
 
   private exported(batch: Span[]): Promise<boolean> {
     return new Promise((resolve) => {
+      let isOver = false;
+      const over = (error: string | undefined): void => {
+        if (isOver) return;
+        isOver = true;
+        this.underWay -= batch.length;
+        if (error === undefined) this.sent += batch.length;
+        else {
+          this.drop('gave_up', batch.length);
+          // What an error says may hold an address or a key.
+          this.lastError = error;
+          report(`${error}; its spans are dropped`);
+        }
+        resolve(error === undefined);
+      };
       try {
-        this.exporter.export(batch, (result) => {
-          if (result.code !== 0) report('an exporter failed; its spans are dropped');
-          resolve(result.code === 0);
-        });
+        this.exporter.export(batch, (result) => over(result?.code === 0 ? undefined : 'an exporter failed'));
       } catch {
-        report('an exporter threw; its spans are dropped');
-        resolve(false);
+        over('an exporter threw');
       }
     });
   }
+}
+
+/** Counts of several destinations together. */
+export function summed(all: readonly Counts[]): Counts {
+  const dropped: Record<string, number> = {};
+  for (const counts of all)
+    for (const [reason, count] of Object.entries(counts.dropped)) dropped[reason] = (dropped[reason] ?? 0) + count;
+  const total = (one: (counts: Counts) => number): number => all.reduce((sum, counts) => sum + one(counts), 0);
+  return {
+    queued: total((counts) => counts.queued),
+    sent: total((counts) => counts.sent),
+    dropped,
+    retried: total((counts) => counts.retried),
+    lastError: all.findLast((counts) => counts.lastError !== null)?.lastError ?? null,
+  };
 }

@@ -17,9 +17,10 @@ export function unwrapped(span: any): any {
  * other tracers of ours report to other places: what was current before them is meant. */
 export function parentOf(context: Context, core: Core | undefined): Span | SpanContext | undefined {
   let span = unwrapped(context.getValue(SPAN_KEY));
-  while (span instanceof Span) {
+  if (span instanceof Span) {
     if (core === undefined || span.core === core) return span;
-    span = unwrapped(span.outer);
+    span = span.around.find((outer) => !(outer instanceof Span) || outer.core === core);
+    if (span instanceof Span) return span;
   }
   if (span === undefined || span === null) return undefined;
   try {
@@ -32,10 +33,23 @@ export function parentOf(context: Context, core: Core | undefined): Span | SpanC
 
 /** The innermost span of a tracer in a context that is still recorded, seen through those of others. */
 export function ownSpan(context: Context, core: Core): Span | undefined {
-  let span = unwrapped(context.getValue(SPAN_KEY));
-  while (span instanceof Span) {
-    if (span.core === core && span.isRecording()) return span;
-    span = unwrapped(span.outer);
-  }
-  return undefined;
+  const span = parentOf(context, core);
+  return span instanceof Span && span.isRecording() ? span : undefined;
+}
+
+const NOTHING: readonly unknown[] = [];
+
+/** `around` of a span of this tracer that begins where another span is current. */
+export function aroundOf(current: unknown, core: Core): readonly unknown[] {
+  if (current === undefined || current === null) return NOTHING;
+  if (!(current instanceof Span)) return [current];
+  if (current.core === core) return lasting(current.around);
+  const outer = current.around.filter((span) => !(span instanceof Span) || span.core !== core);
+  return lasting([current, ...outer]);
+}
+
+/** Spans, those that have ended by what lasts of them: that has nothing around itself. */
+export function lasting(around: readonly unknown[]): readonly unknown[] {
+  const isOver = (span: unknown): span is Span => span instanceof Span && span.ended && span.around.length > 0;
+  return around.some(isOver) ? around.map((span) => (isOver(span) ? span.shade() : span)) : around;
 }

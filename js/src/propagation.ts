@@ -1,6 +1,6 @@
 /** Context across processes: carriers in, carriers out. */
 
-import { octetsOf } from './bytes.js';
+import { asBuffer, octetsOf } from './bytes.js';
 import { Found, HEADERS, headerOf, type Changes, type Value } from './carriers.js';
 import { BAGGAGE_KEY, SPAN_KEY, extended } from './context.js';
 import type { Core } from './core.js';
@@ -22,6 +22,7 @@ import {
   HEADER_REMOVE,
   HEADER_SET,
   INJECT_ENTRIES,
+  INJECT_FROM_PAGE,
   INJECT_NAMED,
   INJECT_SPAN,
   INJECT_TO,
@@ -32,6 +33,7 @@ import {
   PARENT_NONE,
   SAME_STATE,
 } from './protocol.js';
+import { PAGE_ORIGIN } from './runtime.js';
 import {
   AddedMembers,
   OwnBaggage,
@@ -166,7 +168,7 @@ function taken(
   if ((answer & FOUND_SCOPE) !== 0) {
     const blob = rest.slice(blobAt);
     if ((answer & FOUND_BAGGAGE) === 0) {
-      scope = new Scope(blob, outer?.baggage);
+      scope = new Scope(blob, outer?.baggage, outer?.hasBaggage === true);
     } else {
       const before = baggage === undefined ? NONE : entriesOf(baggage);
       // What shows more than what came in is to be compared with it: it is not the scope's.
@@ -174,13 +176,13 @@ function taken(
       if ((answer & FOUND_MEMBERS) !== 0) {
         const members = new PlacedMembers(found.baggage!, rest, stateAt);
         const made = new OwnBaggage(pure ? members : new AddedMembers(before, members), undefined);
-        scope = new Scope(blob, pure ? made : undefined);
+        scope = new Scope(blob, pure ? made : undefined, true);
         baggage = made;
       } else {
         // The members are in the scope, of which there is one that does not refer to them.
-        const members = new ScopedMembers(new Scope(blob, undefined), handle);
+        const members = new ScopedMembers(new Scope(blob, undefined, false), handle);
         const made = new OwnBaggage(pure ? members : new AddedMembers(before, members), undefined);
-        scope = new Scope(blob, pure ? made : undefined);
+        scope = new Scope(blob, pure ? made : undefined, true);
         baggage = made;
       }
     }
@@ -207,13 +209,6 @@ function textOfValue(value: Value): string {
   return typeof value === 'string' ? value : octetsOf(asBuffer(value), 0, value.length);
 }
 
-function asBuffer(bytes: Uint8Array): Uint8Array {
-  const { Buffer } = globalThis as any;
-  return Buffer === undefined || bytes instanceof Buffer
-    ? bytes
-    : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-}
-
 const NONE: Member[] = [];
 
 /** What a context says, for a carrier that holds this. With a tracer's `core`, its session, project and source come first.
@@ -222,13 +217,17 @@ export function inject(context: Context, found: Found, core: Core | undefined, u
   const by = core !== undefined && core.enabled ? core : undefined;
   const span = parentOf(context, by);
   let scope = scopeOf(context);
-  if (scope === undefined) {
+  const byHand = scope === undefined;
+  if (byHand) {
     // A context made by hand from a span alone: what the span knows holds.
     const own = unwrapped(context.getValue(SPAN_KEY));
     if (own instanceof Span) scope = own.scope;
   }
   const baggage = context.getValue(BAGGAGE_KEY) as Baggage | undefined;
-  const entries = baggage === undefined || baggage === scope?.baggage ? undefined : entriesOf(baggage);
+  // Where the API's is gone, a program has deleted it; a context by hand never had it.
+  const isDeleted = baggage === undefined && !byHand && scope?.hasBaggage === true;
+  const isAsItCame = baggage === undefined ? !isDeleted : baggage === scope?.baggage;
+  const entries = isAsItCame ? undefined : entriesOf(baggage);
   const { pairs } = found;
   const handle = by === undefined ? 0 : by.handle;
   const isPlain = url === undefined && entries === undefined && pairs === undefined && found.isEmpty();
@@ -259,6 +258,11 @@ export function inject(context: Context, found: Found, core: Core | undefined, u
     bits |= INJECT_TO;
     urlLength = request.plain(url);
   }
+  let originLength = 0;
+  if (url !== undefined && PAGE_ORIGIN !== undefined) {
+    bits |= INJECT_FROM_PAGE;
+    originLength = request.plain(PAGE_ORIGIN);
+  }
   if (pairs === undefined) {
     writeValues(request, found, 24);
   } else {
@@ -282,7 +286,7 @@ export function inject(context: Context, found: Found, core: Core | undefined, u
   view.setUint32(4, stateLength, true);
   view.setUint32(8, scope === undefined ? 0 : scope.blob.length, true);
   view.setUint32(12, urlLength, true);
-  view.setUint32(16, 0, true);
+  view.setUint32(16, originLength, true);
   view.setUint32(20, entries === undefined ? 0 : entries.length, true);
   const length = to.call(OP_INJECT, handle);
 

@@ -2,7 +2,7 @@
 
 import { isDefaultGetter, isDefaultSetter, own } from './api.js';
 import { check } from './arguments.js';
-import { Found, HEADERS, read, write } from './carriers.js';
+import { Found, HEADERS, read, readNames, write } from './carriers.js';
 import { SPAN_KEY } from './context.js';
 import { report } from './core.js';
 import { CLIENT, type Context, type TextMapGetter, type TextMapSetter } from './otel-types.js';
@@ -68,13 +68,7 @@ export class TracebatonPropagator {
 /** What a getter finds of our headers; one that throws finds nothing. */
 function got(carrier: unknown, getter: TextMapGetter): Found {
   const found = new Found();
-  for (const name of HEADERS) {
-    try {
-      found.take(name, getter.get(carrier, name));
-    } catch {
-      continue;
-    }
-  }
+  readNames(found, (name) => getter.get(carrier, name));
   return found;
 }
 

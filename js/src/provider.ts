@@ -2,16 +2,17 @@
 
 import { kindName } from './arguments.js';
 import { Anchor, momentOf } from './clock.js';
-import { BAGGAGE_KEY, SPAN_KEY, SUPPRESS_KEY, active, withinCall } from './context.js';
+import { BAGGAGE_KEY, REQUEST_KEY, SPAN_KEY, SUPPRESS_KEY, active, withinCall } from './context.js';
 import { type Core, type InstrumentationScope, type SpanProcessor, report } from './core.js';
 import { exchange } from './exchange.js';
-import { submitChunk } from './handover.js';
+import { deliverHere, submitChunk, type Mailing } from './handover.js';
 import { newSpanId, newTraceId } from './ids.js';
 import type { ApiSpan, Attributes, Baggage, Context, SpanContext, SpanOptions, TraceState } from './otel-types.js';
-import { parentOf } from './parent.js';
+import { parentOf, unwrapped } from './parent.js';
 import { START_PARENT_REMOTE, START_RECORDS } from './protocol.js';
 import { forget } from './registry.js';
-import { scopeOf } from './scope.js';
+import { PER_REQUEST } from './runtime.js';
+import { scopeOf, withOwnSession } from './scope.js';
 import { NO_STATE, isValid } from './span-context.js';
 import { Span } from './span.js';
 
@@ -44,7 +45,9 @@ export class OtelTracer {
     const { core } = this;
     const from = options.root === true ? context.deleteValue(SPAN_KEY) : context;
     const parent = parentOf(from, core);
-    const scope = scopeOf(from) ?? (parent instanceof Span ? parent.scope : undefined);
+    let scope = scopeOf(from) ?? (parent instanceof Span ? parent.scope : undefined);
+    if (core.sessionless && scope?.view(core.handle).session === undefined)
+      scope = parent instanceof Span ? parent.scope : scopeOf(withOwnSession(from, core));
     const kind = options.kind;
     const start = options.startTime === undefined ? undefined : momentOf(options.startTime);
 
@@ -119,7 +122,7 @@ export class OtelTracer {
       state,
       parentId,
       parentIsRemote,
-      context.getValue(SPAN_KEY),
+      unwrapped(context.getValue(SPAN_KEY)),
       scope,
       anchor,
       !(parent instanceof Span),
@@ -128,7 +131,10 @@ export class OtelTracer {
     );
     if (!records) return span;
 
-    core.useSession(scope);
+    if (PER_REQUEST)
+      span.mailing =
+        (from.getValue(REQUEST_KEY) as Mailing | undefined) ?? (parent instanceof Span ? parent.mailing : undefined);
+    core.useSession(scope, from);
     if (core.told.baggage_attributes.length > 0) takeBaggage(span, from);
     if (options.attributes !== undefined && options.attributes !== null) span.setAttributes(options.attributes);
     if (more !== undefined) span.setAttributes(more);
@@ -256,9 +262,10 @@ export async function flush(core: Core, timeoutMs: number): Promise<boolean> {
   if (!core.enabled) return true;
   const begin = performance.now();
   const processed = await settled(core, 'forceFlush', timeoutMs);
-  submitChunk();
+  if (!PER_REQUEST) submitChunk();
   core.tellUnsampled();
   const left = Math.max(timeoutMs - (performance.now() - begin), 0);
+  if (PER_REQUEST) return (await deliverHere(active(), left)) && processed;
   return (await exchange().backend.flush(core.handle, left)) && processed;
 }
 
@@ -266,12 +273,13 @@ export async function flush(core: Core, timeoutMs: number): Promise<boolean> {
 export async function shutdown(core: Core, timeoutMs: number): Promise<boolean> {
   if (!core.enabled || core.isShutDown) return true;
   const begin = performance.now();
-  submitChunk();
+  if (!PER_REQUEST) submitChunk();
   core.tellUnsampled();
   core.isShutDown = true;
   const processed = await settled(core, 'shutdown', timeoutMs);
   core.processors = [];
   const left = Math.max(timeoutMs - (performance.now() - begin), 0);
+  if (PER_REQUEST) return (await deliverHere(active(), left)) && processed;
   return (await exchange().backend.shutdown(core.handle, left)) && processed;
 }
 

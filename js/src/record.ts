@@ -19,7 +19,7 @@ import {
 } from './protocol.js';
 import { Captured, ERROR_TEXT, type Span } from './span.js';
 import type { Scope } from './scope.js';
-import { NO_STATE, isValid, stateText } from './span-context.js';
+import { isValid, stateText } from './span-context.js';
 import { AMPLE, writeScalar, writeTree } from './tree.js';
 
 /** Places for texts of a chunk that its later records may refer to. */
@@ -65,9 +65,9 @@ export function writeRecord(writer: Writer, span: Span, shared: Shared | undefin
   // The fixed part, and room for ids: 4 words, 4 doubles, 64 digits.
   writer.need(112);
   const { view } = writer;
-  const { core, scope, state, statusMessage, parentId } = span;
+  const { core, scope, statusMessage, parentId } = span;
   let bits = (span.flags << 8) | (span.kind << 16) | (span.statusCode << 24);
-  const stateOf = state === NO_STATE ? '' : stateText(state);
+  const stateOf = span.stateToWrite();
   if (parentId !== undefined) bits |= SPAN_PARENT;
   if (span.parentIsRemote) bits |= SPAN_PARENT_REMOTE;
   if (stateOf !== '') bits |= SPAN_STATE;

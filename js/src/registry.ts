@@ -14,8 +14,16 @@ export interface Block {
   readonly span: unknown;
 }
 
+interface Ref {
+  deref(): Tracer | undefined;
+}
+
+/** A runtime may have no weak references; what it runs does not make tracers without end. */
+const weak = (tracer: Tracer): Ref =>
+  typeof WeakRef === 'function' ? new WeakRef(tracer) : { deref: () => tracer };
+
 /** In the order in which they were made. */
-const alive = new Set<WeakRef<Tracer>>();
+const alive = new Set<Ref>();
 // Kept alive: a program may call `init` and never look at the result.
 let first: Tracer | undefined;
 let chosen: Tracer | undefined;
@@ -35,7 +43,7 @@ export function tracers(): Tracer[] {
 
 /** Takes note of a new tracer; the first one is the default until another is set. */
 export function register(tracer: Tracer): void {
-  alive.add(new WeakRef(tracer));
+  alive.add(weak(tracer));
   if (whenSucceeded !== undefined) {
     first = tracer;
     whenSucceeded(tracer);

@@ -1,6 +1,7 @@
 /** What a context says about sessions and baggage: bytes of core's, and what is read from them when somebody asks. */
 
 import { octetsOf, textOf, type Blob } from './bytes.js';
+import type { Core } from './core.js';
 import { exchange } from './exchange.js';
 import type { Baggage, BaggageEntry, Context } from './otel-types.js';
 import { SCOPE_KEY } from './context.js';
@@ -49,6 +50,8 @@ export class Scope {
   readonly blob: Blob;
   /** The view of OpenTelemetry's API that was made of its baggage and shows nothing else. */
   readonly baggage: OwnBaggage | undefined;
+  /** Whether a context with this scope has baggage of the API, unless a program has deleted it. */
+  readonly hasBaggage: boolean;
   /** What is sent in it by the tracer that sent last: see `propagation.ts`. */
   sent: Sent | undefined = undefined;
   /** The last tracer that asked, and what it saw. */
@@ -57,9 +60,10 @@ export class Scope {
   /** The tracers that have told HoneyHive of its session. */
   private used: number[] | undefined;
 
-  constructor(blob: Blob, baggage: OwnBaggage | undefined) {
+  constructor(blob: Blob, baggage: OwnBaggage | undefined, hasBaggage: boolean) {
     this.blob = blob;
     this.baggage = baggage;
+    this.hasBaggage = hasBaggage;
   }
 
   /** What it says to the tracer with this handle. */
@@ -108,7 +112,16 @@ export function withSession(
   view.setUint32(8, sessionLength, true);
   view.setUint32(12, nameLength, true);
   const length = to.call(OP_SCOPE_WITH_SESSION, tracer);
-  return new Scope(to.octets(0, length), base?.baggage);
+  return new Scope(to.octets(0, length), base?.baggage, base?.hasBaggage === true);
+}
+
+/** A context with a session for a tracer that has none of its own. */
+export function withOwnSession(context: Context, core: Core): Context {
+  if (!core.sessionless) return context;
+  const scope = scopeOf(context);
+  if (scope !== undefined && scope.view(core.handle).session !== undefined) return context;
+  const session = globalThis.crypto.randomUUID();
+  return context.setValue(SCOPE_KEY, withSession(scope, core.handle, session, undefined, false));
 }
 
 function viewOf(blob: Blob, tracer: number): View {

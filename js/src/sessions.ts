@@ -5,6 +5,7 @@ import { BLOCK_KEY, SCOPE_KEY, SPAN_KEY, active, enter, within } from './context
 import { report } from './core.js';
 import { checkFunction, enrich, fieldsOf, merged, type Fields } from './enrich.js';
 import { captured, exchange } from './exchange.js';
+import { chooseOutbox } from './handover.js';
 import type { Context } from './otel-types.js';
 import { OP_ENRICH_SESSION, OP_REGISTER_SESSION } from './protocol.js';
 import { scopeOf, withSession, type Scope } from './scope.js';
@@ -94,6 +95,7 @@ function tell(tracer: Tracer, context: Context, scope: Scope, fields: Fields): v
   for (const key of OBJECTS) if (fields[key] !== undefined) given[key] = fields[key];
   if (core.registers) {
     const tree = captured(fields['source'] === undefined ? given : { ...given, source: fields['source'] }, core.caps);
+    chooseOutbox(context);
     const to = exchange();
     const request = to.begin(1);
     request.octets(scope.blob);
@@ -136,6 +138,7 @@ export function enrichSession(tracer: Tracer, options: SessionFields): boolean {
   if (Object.keys(fields).length === 0 || !core.enabled) return false;
   let context = active();
   let scope = scopeOf(context);
+  if (sessionId === undefined && core.sessionless && scope?.view(core.handle).session === undefined) return false;
   if (sessionId !== undefined) {
     // One that is named is another's to register, and to name.
     scope = withSession(scope, core.handle, sessionId, undefined, true);
@@ -161,6 +164,7 @@ export function tellFields(tracer: Tracer, scope: Scope | undefined, registers: 
   if (!core.registers) return false;
   const tree = captured(fields, core.caps);
   const blob = scope === undefined ? '' : scope.blob;
+  chooseOutbox(active());
   const to = exchange();
   const request = to.begin(2);
   request.octets(blob);

@@ -98,6 +98,24 @@ export function isValid(context: SpanContext | undefined | null): context is Spa
   );
 }
 
+/** A span context of anybody's, read once; undefined if it cannot be read. */
+export function copied(context: SpanContext): SpanContext | undefined {
+  if (context instanceof OwnSpanContext && context.traceState instanceof OwnTraceState) return context;
+  try {
+    const { traceId, spanId, traceFlags, isRemote, traceState } = context;
+    const text = stateText(traceState);
+    return {
+      traceId: String(traceId),
+      spanId: String(spanId),
+      traceFlags: typeof traceFlags === 'number' ? traceFlags & 0xff : 0,
+      ...(typeof isRemote === 'boolean' && { isRemote }),
+      ...(text !== '' && { traceState: new OwnTraceState(text) }),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
 /** The span of another process, as the parent of spans here. It records nothing. */
 export class RemoteSpan implements ApiSpan {
   private readonly context: SpanContext;

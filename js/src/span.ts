@@ -3,8 +3,9 @@
 import { bytesOf, type Blob } from './bytes.js';
 import { Anchor, Moment, hrTimeOf, momentOf } from './clock.js';
 import { type Core, type InstrumentationScope, report } from './core.js';
+import { partsOf, partsOfPrimitive } from './exceptions.js';
 import { captured, exchange } from './exchange.js';
-import { forgetStart, handOver, recordStart } from './handover.js';
+import { forgetStart, handOver, recordStart, type Mailing } from './handover.js';
 import {
   ERROR,
   OK,
@@ -19,9 +20,11 @@ import {
   type TimeInput,
   type TraceState,
 } from './otel-types.js';
+import { aroundOf, lasting } from './parent.js';
 import { BUCKETS, OP_FLATTEN, OP_ROUTING } from './protocol.js';
+import { CLOCK_FREEZES, reading } from './runtime.js';
 import type { Scope } from './scope.js';
-import { OwnSpanContext } from './span-context.js';
+import { NO_STATE, OwnSpanContext, copied, stateText } from './span-context.js';
 import { TreeReader } from './tree.js';
 
 /** In the list of entries, in place of a key: what an error says. */
@@ -51,8 +54,10 @@ export interface LinkParts {
   readonly dropped: number;
 }
 
-const { performance } = globalThis;
 const NOTHING: readonly unknown[] = [];
+const NO_IDS: readonly string[] = [];
+/** So many ids of what is around a span are known. */
+const ANCESTORS = 10;
 /** Entries (keys and values) from which on keys that were set again are looked for. */
 const COMPACT_FROM = 512;
 
@@ -78,8 +83,12 @@ export class Span implements ApiSpan {
   /** @internal */ readonly state: TraceState;
   /** @internal */ readonly parentId: string | undefined;
   /** @internal */ readonly parentIsRemote: boolean;
-  /** The span that was current when this one began, whoever made it. @internal */
-  readonly outer: unknown;
+  /** What was current around this span when it began: of each other tracer the innermost span, and last a span of
+   * somebody else's, if there is one. Ended spans are there by their ids only, or a program whose every step begins the
+   * next one would keep them all. @internal */
+  around: readonly unknown[];
+  /** The ids of the spans around it, whosever of ours they are: the nearest ones, and the outermost. @internal */
+  readonly ancestors: readonly string[];
   /** @internal */ readonly scope: Scope | undefined;
   /** @internal */ readonly anchor: Anchor;
   /** When it began, where a program said so. @internal */
@@ -94,6 +103,8 @@ export class Span implements ApiSpan {
   /** @internal */ linkList: LinkParts[] | undefined = undefined;
   /** @internal */ notToHoneyHive = false;
   /** @internal */ startToken = 0;
+  /** The request's records, where each request has its own. @internal */
+  mailing: Mailing | undefined = undefined;
   private recording: boolean;
   private isEnded = false;
   /** Keys and values in turn, in the order in which they were set; a number of a bucket in place of a key. */
@@ -102,6 +113,9 @@ export class Span implements ApiSpan {
   /** The attributes as an object, from when somebody asked for it: then they live there. */
   private object: Record<string, any> | undefined = undefined;
   private routing: Record<string, any> | undefined = undefined;
+  /** `ancestors` of the spans in it. */
+  private lineage: readonly string[] | undefined = undefined;
+  private stateAsText: string | undefined = undefined;
   private context: SpanContext | undefined = undefined;
   private recorded: unknown = undefined;
 
@@ -118,7 +132,7 @@ export class Span implements ApiSpan {
     state: TraceState,
     parentId: string | undefined,
     parentIsRemote: boolean,
-    outer: unknown,
+    current: unknown,
     scope: Scope | undefined,
     anchor: Anchor,
     isFirst: boolean,
@@ -136,11 +150,12 @@ export class Span implements ApiSpan {
     this.state = state;
     this.parentId = parentId;
     this.parentIsRemote = parentIsRemote;
-    this.outer = outer;
+    this.around = aroundOf(current, core);
+    this.ancestors = current instanceof Span ? current.lineageOf() : NO_IDS;
     this.scope = scope;
     this.anchor = anchor;
     this.givenStart = start;
-    this.startOffset = start === undefined ? (isFirst ? anchor.begun : performance.now()) : start.offset;
+    this.startOffset = start === undefined ? (isFirst ? anchor.begun : reading()) : start.offset;
     this.recording = recording;
   }
 
@@ -180,7 +195,7 @@ export class Span implements ApiSpan {
     }
     const at = momentOf(time);
     const base = at === undefined ? this.anchor.origin : at.base;
-    const offset = at === undefined ? performance.now() : at.offset;
+    const offset = at === undefined ? reading() : at.offset;
     this.eventList.push({ name: String(name), base, offset, ...this.collected(attributes) });
     return this;
   }
@@ -189,7 +204,11 @@ export class Span implements ApiSpan {
   addLink(link: Link): this {
     if (!this.recording || link?.context === null || typeof link?.context !== 'object') return this;
     if ((this.linkList ??= []).length >= this.core.limits.links) this.droppedLinksCount++;
-    else this.linkList.push({ context: link.context, ...this.collected(link.attributes) });
+    else {
+      const context = copied(link.context);
+      if (context === undefined) this.droppedLinksCount++;
+      else this.linkList.push({ context, ...this.collected(link.attributes) });
+    }
     return this;
   }
 
@@ -219,18 +238,25 @@ export class Span implements ApiSpan {
     if (this.isEnded) return;
     this.isEnded = true;
     this.setEnd(endTime);
+    this.around = lasting(this.around);
     if (!this.recording) return;
     const { core } = this;
+    if (CLOCK_FREEZES && this.endOffset - this.startOffset < 1 && this.givenEnd === undefined)
+      this.put('tracebaton.clock', 'frozen');
     if (core.processors.length > 0) core.onEnding(this);
     this.recording = false;
     if (core.processors.length > 0) core.onEnd(this);
     try {
       // Recorded but not sampled: for processors only, where a sampler of OpenTelemetry's SDK says so.
-      if ((this.flags & 1) === 1) handOver(this);
-      else forgetStart(this);
+      if ((this.flags & 1) === 1) {
+        this.prepare();
+        handOver(this);
+      } else forgetStart(this);
     } catch {
       report('a span could not be handed over');
     }
+    // Contexts may last much longer. Processors read spans later.
+    if (core.processors.length === 0) this.release();
   }
 
   /** Adds an event that describes an exception; the status stays as it is. */
@@ -301,13 +327,15 @@ export class Span implements ApiSpan {
 
   /** Records in the spool that the span has begun. @internal */
   recordStart(): void {
-    if (this.recording && (this.flags & 1) === 1) recordStart(this);
+    if (!this.recording || (this.flags & 1) !== 1) return;
+    this.prepare();
+    recordStart(this);
   }
 
   /** The time is over, or this is it. @internal */
   setEnd(endTime: TimeInput | undefined): void {
     this.givenEnd = endTime === undefined ? undefined : momentOf(endTime);
-    this.endOffset = this.givenEnd === undefined ? performance.now() : this.givenEnd.offset;
+    this.endOffset = this.givenEnd === undefined ? reading() : this.givenEnd.offset;
     // Both are on the anchor's clock, which does not go back; times that a program gave are its own.
     if (this.givenStart === undefined && this.givenEnd === undefined) return;
     if (this.endBase + this.endOffset < this.startBase + this.startOffset) {
@@ -342,17 +370,78 @@ export class Span implements ApiSpan {
 
   /** Keys and values in turn, as they are recorded. @internal */
   entriesToWrite(): readonly unknown[] {
-    if (this.object === undefined) return this.entries;
+    return this.entries;
+  }
+
+  /** What is recorded of the trace state. @internal */
+  stateToWrite(): string {
+    return this.stateAsText ?? '';
+  }
+
+  /** What a start and an end of a span have in common: everything that may run a program's code is done before the first
+   * byte is written, since that code may record spans itself. */
+  private prepare(): void {
+    if (this.state !== NO_STATE) this.stateAsText = stateText(this.state);
+    if (this.object !== undefined) this.entries = this.entriesOfObject(this.object);
+  }
+
+  /** Nobody reads the span any more, and it has been written. */
+  private release(): void {
+    this.entries = [];
+    this.eventList = undefined;
+    this.linkList = undefined;
+    this.recorded = undefined;
+  }
+
+  private entriesOfObject(object: Record<string, any>): unknown[] {
     const routing = this.routing!;
     const entries: unknown[] = [];
-    for (const key of Object.keys(this.object)) {
-      const value = this.object[key];
+    for (const key of Object.keys(object)) {
+      const value = object[key];
       // Those that route the span are Rust's to write, unless somebody wrote others.
       if (routing[key] === value && key in routing) continue;
       const kept = keptOf(value, this.core);
       if (kept !== undefined) entries.push(key, kept);
     }
     return entries;
+  }
+
+  /** `ancestors` of a span that begins in this one. @internal */
+  lineageOf(): readonly string[] {
+    if (this.lineage === undefined) {
+      const { ancestors, parentId } = this;
+      const ids = [this.spanId, ...(ancestors.length > 0 || parentId === undefined ? ancestors : [parentId])];
+      if (ids.length > ANCESTORS) ids.splice(ANCESTORS - 3, 1);
+      this.lineage = ids;
+    }
+    return this.lineage;
+  }
+
+  /** What is left of the span for those that begin in its context after its end. @internal */
+  shade(): Span {
+    const { core, instrumentation, library, name, kind, traceId, spanId, flags, state, parentId, scope, anchor } = this;
+    const shade = new Span(
+      core,
+      instrumentation,
+      library,
+      name,
+      kind,
+      traceId,
+      spanId,
+      flags,
+      state,
+      parentId,
+      this.parentIsRemote,
+      undefined,
+      scope,
+      anchor,
+      true,
+      undefined,
+      false,
+    );
+    shade.mailing = this.mailing;
+    shade.isEnded = true;
+    return shade;
   }
 
   private enter(key: number, value: unknown): void {
@@ -469,6 +558,12 @@ export class Span implements ApiSpan {
     return this.isEnded;
   }
 
+  /** For `JSON.stringify`: what it is, without what it holds. */
+  toJSON(): Record<string, unknown> {
+    const { name, kind, traceId, spanId, parentSpanId, status, startTime, endTime } = this;
+    return { name, kind, traceId, spanId, parentSpanId, status, startTime, endTime };
+  }
+
   /** What the process says of itself. */
   get resource(): { attributes: Record<string, any> } {
     return { attributes: this.core.told.resource };
@@ -559,34 +654,6 @@ function isTime(value: unknown): value is TimeInput {
     value instanceof Date ||
     (Array.isArray(value) && value.length === 2 && typeof value[0] === 'number')
   );
-}
-
-/** What an exception says of itself, as far as it lets itself be asked. */
-function partsOf(exception: any): { type: string | undefined; message: string | undefined; stack: string | undefined } {
-  const text = (field: string): string | undefined => {
-    try {
-      const value = exception[field];
-      return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : undefined;
-    } catch {
-      return undefined;
-    }
-  };
-  let type = text('name');
-  if (type === undefined) {
-    try {
-      type = exception.constructor?.name;
-    } catch {
-      // It stays unnamed.
-    }
-  }
-  return { type: type || text('code'), message: text('message'), stack: text('stack') };
-}
-
-function partsOfPrimitive(thrown: unknown): { type: string | undefined; message: string } {
-  return {
-    type: thrown === null ? 'null' : typeof thrown,
-    message: typeof thrown === 'symbol' ? thrown.toString() : `${thrown as any}`,
-  };
 }
 
 /** The index of a bucket by its name. */

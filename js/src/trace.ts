@@ -2,7 +2,7 @@
  * `trace`: a span for every call of a function, whatever kind of function it is.
  *
  * The function runs exactly once whatever happens in tracing. A generator's span lasts until it is exhausted or closed,
- * and is current only while the generator's own code runs.
+ * and is current only while the generator's own code runs; likewise that of a function that returns a generator.
  */
 
 import { check, kindName, require_, snake } from './arguments.js';
@@ -132,21 +132,22 @@ function wrapped(fn: AnyFunction, plan: Plan, name?: unknown): AnyFunction {
   const kind = Object.getPrototypeOf(fn);
   let wrapper: AnyFunction;
   if (kind === GeneratorFunction || kind === AsyncGeneratorFunction) {
-    const isAsync = kind === AsyncGeneratorFunction;
     wrapper = function (this: any, ...args: any[]): any {
       const generator = fn.apply(this, args);
-      return stepped(generator, () => call.begin(args), isAsync);
+      step(generator, undefined, () => call.begin(args));
+      return generator;
     };
   } else {
     wrapper = function (this: any, ...args: any[]): any {
       if (new.target !== undefined) return Reflect.construct(fn, args, new.target === wrapper ? fn : new.target);
       const block = call.begin(args);
       if (block === undefined) return fn.apply(this, args);
-      return runBlock(
-        block,
-        () => fn.apply(this, args),
-        call.captures(block) ? (result) => call.output(block, result) : undefined,
-      );
+      const seen = (result: unknown): boolean => {
+        if (isGenerator(result) && step(result, block)) return true;
+        if (call.captures(block)) call.output(block, result);
+        return false;
+      };
+      return runBlock(block, () => fn.apply(this, args), seen);
     };
   }
   for (const key of Reflect.ownKeys(fn)) {
@@ -160,7 +161,9 @@ function wrapped(fn: AnyFunction, plan: Plan, name?: unknown): AnyFunction {
 }
 
 function isClass(fn: Function): boolean {
-  return /^class\b/.test(Function.prototype.toString.call(fn));
+  // A method may be called so.
+  const prototype = Object.getOwnPropertyDescriptor(fn, 'prototype');
+  return prototype?.writable === false && /^class\b/.test(Function.prototype.toString.call(fn));
 }
 
 /** Calls of one function. */
@@ -208,53 +211,88 @@ function isObject(value: unknown): value is object {
   return value !== null && typeof value === 'object' && !Array.isArray(value);
 }
 
-/** A generator whose span begins with its first step. */
-function stepped(generator: any, begin: () => SpanBlock | undefined, isAsync: boolean): any {
-  let block: SpanBlock | undefined;
-  let begun = false;
+/** Prototypes of iterators that are nobody's own. */
+const NOBODYS: ReadonlySet<unknown> = new Set([
+  Object.prototype,
+  Object.getPrototypeOf(Object.getPrototypeOf(GeneratorFunction.prototype)),
+  Object.getPrototypeOf(Object.getPrototypeOf(AsyncGeneratorFunction.prototype)),
+  null,
+]);
+const STEPS = ['next', 'return', 'throw'] as const;
+/** What a generator has, also one that a compiler has made for older targets. */
+const MEMBERS: ReadonlySet<unknown> = new Set([
+  ...STEPS,
+  'constructor',
+  '_invoke',
+  Symbol.iterator,
+  Symbol.asyncIterator,
+  Symbol.toStringTag,
+]);
+
+/** Whether a value is a generator, and nothing more than that: streams of libraries have methods of their own. */
+function isGenerator(value: any): boolean {
+  try {
+    if (value === null || typeof value !== 'object' || STEPS.some((method) => typeof value[method] !== 'function'))
+      return false;
+    if (value[Symbol.iterator] === undefined && value[Symbol.asyncIterator] === undefined) return false;
+    const tag = Object.prototype.toString.call(value);
+    if (tag === '[object Generator]' || tag === '[object AsyncGenerator]') return true;
+    const prototype = Object.getPrototypeOf(value);
+    const members = [...Reflect.ownKeys(value), ...(NOBODYS.has(prototype) ? [] : Reflect.ownKeys(prototype))];
+    return members.every((member) => MEMBERS.has(member));
+  } catch {
+    return false;
+  }
+}
+
+/** Generators whose steps are traced already. */
+const traced = new WeakSet<object>();
+
+/** Has a generator step with its span current: in the block that has begun, or one that `begin` makes at the first step.
+ * False if its steps cannot be seen; else the span lasts until it is exhausted, closed or has thrown. */
+function step(generator: any, block: SpanBlock | undefined, begin?: () => SpanBlock | undefined): boolean {
+  if (traced.has(generator) || !Object.isExtensible(generator)) return false;
   let items = 0;
-  const end = (): void => {
-    block?.span.put('honeyhive_outputs.items', items);
-    block?.end();
-    block = undefined;
-  };
   const fail = (thrown: unknown): void => {
     block?.fail(thrown);
     block = undefined;
   };
   const took = (result: IteratorResult<unknown>): IteratorResult<unknown> => {
-    if (result.done === true) end();
-    else items++;
+    if (result?.done === true) {
+      block?.span.put('honeyhive_outputs.items', items);
+      block?.end();
+      block = undefined;
+    } else items++;
     return result;
   };
-  const step = (method: 'next' | 'return' | 'throw', args: unknown[]): any => {
-    if (!begun && method === 'next') {
-      begun = true;
-      block = begin();
-    }
-    if (block === undefined) return generator[method](...args);
-    let result: any;
-    try {
-      result = within(block.context, () => generator[method](...args));
-    } catch (thrown) {
-      fail(thrown);
-      throw thrown;
-    }
-    if (!isAsync) return took(result);
-    return result.then(took, (thrown: unknown) => {
-      fail(thrown);
-      throw thrown;
-    });
-  };
-  const wrapper = Object.create(Object.getPrototypeOf(generator));
-  for (const method of ['next', 'return', 'throw'] as const) {
-    Object.defineProperty(wrapper, method, {
+  for (const method of STEPS) {
+    const original = generator[method];
+    Object.defineProperty(generator, method, {
       configurable: true,
       writable: true,
-      value: (...args: unknown[]) => step(method, args),
+      value: (...args: unknown[]): unknown => {
+        if (method === 'next' && begin !== undefined) {
+          block = begin();
+          begin = undefined;
+        }
+        if (block === undefined) return original.apply(generator, args);
+        let result: any;
+        try {
+          result = within(block.context, () => original.apply(generator, args));
+        } catch (thrown) {
+          fail(thrown);
+          throw thrown;
+        }
+        if (typeof result?.then !== 'function') return took(result);
+        return result.then(took, (thrown: unknown) => {
+          fail(thrown);
+          throw thrown;
+        });
+      },
     });
   }
-  return wrapper;
+  traced.add(generator);
+  return true;
 }
 
 /** What `enrichSpanContext` is told. */

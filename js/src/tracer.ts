@@ -6,19 +6,21 @@ import { SPAN_KEY, active } from './context.js';
 import { Core, report, warn, type Sampler, type Told } from './core.js';
 import { checkFunction, enrich, fieldsOf, merged, runBlock, SpanBlock, SPAN_TEXTS, type SpanFields } from './enrich.js';
 import { extractContextFromCarrier, injectContextIntoCarrier, type InjectOptions } from './distributed.js';
-import { environment, programName } from './environment.js';
+import { environment } from './environment.js';
 import { createEvent, type EventOptions } from './events.js';
 import { captured, exchange } from './exchange.js';
-import { ForeignExporter, isExporter, type SpanExporter } from './foreign-exporter.js';
+import { ForeignExporter, isExporter, summed, type Counts, type SpanExporter } from './foreign-exporter.js';
 import { submitChunk, watchExit } from './handover.js';
 import { prefixesOf, type NameFilters } from './name-filters.js';
 import type { Context, SpanOptions } from './otel-types.js';
 import { ownSpan } from './parent.js';
-import { asPolicy, type Policy, type PolicyOptions } from './policy.js';
+import { asPolicy, Policy, type PolicyOptions } from './policy.js';
 import { TracebatonPropagator } from './propagator.js';
 import { OP_DROP, OP_INIT, OP_MEMORY, OP_REPORTS, OP_STATS } from './protocol.js';
 import { TracerProvider, flush, shutdown, type OtelTracer } from './provider.js';
 import { forget, register } from './registry.js';
+import { PER_REQUEST, UNNAMED_SERVICE, programName } from './runtime.js';
+import { scopeOf } from './scope.js';
 import {
   createSession,
   enrichSession,
@@ -31,8 +33,8 @@ import type { Span } from './span.js';
 import { AMPLE, TreeReader } from './tree.js';
 import { VERSION } from './version.js';
 
-/** Arguments of `Tracer.init`. What is not given comes from the environment, then from defaults. */
-export interface InitOptions {
+/** The options of `Tracer.init` under the names that this language gives them. */
+interface NamedOptions {
   /** HoneyHive's key (`HH_API_KEY`): spans go to `serverUrl` then. Without it they go to `OTEL_EXPORTER_OTLP_ENDPOINT`,
    * or to the local viewer at `http://127.0.0.1:4318`. */
   apiKey?: string | undefined;
@@ -72,6 +74,8 @@ export interface InitOptions {
     /** Characters of a text. */
     valueLength?: number;
   };
+  /** Variables beside those of the process, such as a Worker's bindings. */
+  env?: object | undefined;
   /** A directory on a local disk (`TRACEBATON_SPOOL_DIR`): spans are there before `end` returns, so that nothing kills them
    * with the process, and the next start delivers them. */
   spoolDir?: string | undefined;
@@ -98,8 +102,22 @@ export interface InitOptions {
   inputs?: Record<string, unknown> | undefined;
   /** HoneyHive is not told of sessions: a session's first span creates it. */
   skipBackendSessionCreation?: boolean | undefined;
-  [more: string]: unknown;
 }
+
+/** `fooBar` as `foo_bar`. */
+type Snake<Name extends string> = Name extends `${infer First}${infer Rest}`
+  ? `${First extends Lowercase<First> ? First : `_${Lowercase<First>}`}${Snake<Rest>}`
+  : Name;
+/** `foo_bar` as `fooBar`. */
+type Camel<Name extends string> = Name extends `${infer First}_${infer Rest}`
+  ? `${First}${Capitalize<Camel<Rest>>}`
+  : Name;
+type OptionsInSnakeCase = { [Name in keyof NamedOptions as Snake<Name>]: NamedOptions[Name] };
+type IgnoredOptions = { [Name in Ignored as Name | Camel<Name>]?: unknown };
+
+/** Arguments of `Tracer.init`. What is not given comes from the environment, then from defaults. Each may also be spelled
+ * as Python spells it (`api_key`); what only HoneyHive's own client knows has no effect. */
+export interface InitOptions extends NamedOptions, Omit<OptionsInSnakeCase, keyof NamedOptions>, IgnoredOptions {}
 
 /** Options that core resolves; it says itself what is wrong with them. */
 const SETTINGS = new Set([
@@ -129,7 +147,7 @@ const SETTINGS = new Set([
   'verbose',
 ]);
 /** Options of HoneyHive's `init` that are taken so that programs written for it run, and mean nothing here. */
-const WITHOUT_MEANING = new Set([
+const WITHOUT_MEANING = [
   'cache_cleanup_interval',
   'cache_enabled',
   'cache_max_size',
@@ -137,9 +155,9 @@ const WITHOUT_MEANING = new Set([
   'disable_http_tracing',
   'max_span_size',
   'preserve_core_attributes',
-]);
+] as const;
 /** Options that mean something there which is not done here. */
-const NOT_YET = new Set([
+const NOT_YET = [
   'dataset_id',
   'datapoint_id',
   'evaluation_config',
@@ -149,7 +167,8 @@ const NOT_YET = new Set([
   'link_carrier',
   'requests_session',
   'run_id',
-]);
+] as const;
+type Ignored = (typeof WITHOUT_MEANING | typeof NOT_YET)[number];
 const LIMITS = new Set([
   'attributes',
   'events',
@@ -160,7 +179,7 @@ const LIMITS = new Set([
 ]);
 
 /** Has Rust forget a tracer that nobody holds any more; what it has to deliver it delivers. */
-const dropped = new FinalizationRegistry((handle: number) => {
+const dropped = PER_REQUEST ? undefined : new FinalizationRegistry((handle: number) => {
   try {
     const to = exchange();
     submitChunk();
@@ -171,7 +190,27 @@ const dropped = new FinalizationRegistry((handle: number) => {
   }
 });
 
+/** The destination that exporters of OpenTelemetry's SDK are together. */
+const EXPORTERS = 'opentelemetry';
+
 let watchesReports = false;
+
+/** The tracers that handlers have made, by their options. */
+const made = new Map<string, Tracer>();
+
+/** Options as a text, where they are nothing but data. */
+function keyOf({ env, ...options }: InitOptions): string | undefined {
+  const isData = (value: unknown): boolean =>
+    typeof value !== 'function' &&
+    (value === null ||
+      typeof value !== 'object' ||
+      Array.isArray(value) ||
+      value instanceof Policy ||
+      Object.getPrototypeOf(value) === Object.prototype) &&
+    (value === null || typeof value !== 'object' || Object.values(value).every(isData));
+  if (!isData(options)) return undefined;
+  return JSON.stringify([options, environment((env as Record<string, unknown>) ?? {})]);
+}
 
 /** Records spans of one service and sends them to one or more backends. */
 export class Tracer {
@@ -181,6 +220,7 @@ export class Tracer {
   readonly otelTracer: OtelTracer;
   /** OpenTelemetry's provider, for instrumentors: `instrumentation.setTracerProvider(tracer.provider)`. */
   readonly provider: TracerProvider;
+  private readonly exporters: readonly ForeignExporter[];
 
   /** As `Tracer.init`. */
   constructor(options: InitOptions = {}) {
@@ -201,12 +241,12 @@ export class Tracer {
       policy,
     });
     this.core.owner = this;
-    dropped.register(this.core, handle);
+    dropped?.register(this.core, handle);
     for (const warning of told.warnings) warn(warning);
     this.provider = new TracerProvider(this.core);
     this.otelTracer = this.provider.getTracer('tracebaton', VERSION);
-    for (const exporter of given['exporters'] as SpanExporter[])
-      this.provider.addSpanProcessor(new ForeignExporter(exporter));
+    this.exporters = (given['exporters'] as SpanExporter[]).map((exporter) => new ForeignExporter(exporter));
+    for (const exporter of this.exporters) this.provider.addSpanProcessor(exporter);
     register(this);
     watchExit();
     if (!watchesReports) {
@@ -226,14 +266,27 @@ export class Tracer {
    *
    * @throws TypeError for an argument of a wrong type, RangeError for one of a wrong value; both name it. A wrong value in
    * the environment is a warning, and the default holds.
+   *
+   * `env` are variables beside those of the process, such as a Worker's bindings. Where everything is done in requests, a
+   * handler may call this each time: the same options give the same tracer.
    */
-  static init(options: InitOptions = {}): Tracer {
-    return new Tracer(options);
+  static init(options: InitOptions = {}, env?: object): Tracer {
+    check('options', options, 'object');
+    const all = env === undefined || env === null ? (options ?? {}) : { ...options, env };
+    if (!PER_REQUEST) return new Tracer(all);
+    const key = keyOf(all);
+    if (key === undefined) return new Tracer(all);
+    let tracer = made.get(key);
+    if (tracer === undefined || tracer.core.isShutDown) made.set(key, (tracer = new Tracer(all)));
+    return tracer;
   }
 
   /** This tracer's own session; spans in a caller's context have the caller's. */
   get sessionId(): string {
-    return this.core.told.session_id;
+    const { told, handle, sessionless } = this.core;
+    // That of the request, where each has its own.
+    if (sessionless) return scopeOf(active())?.view(handle).session ?? '';
+    return told.session_id;
   }
 
   /** What the session is called. */
@@ -350,10 +403,16 @@ export class Tracer {
     submitChunk();
     this.core.tellUnsampled();
     const told: Record<string, unknown> = exchange().ask(OP_STATS, this.core.handle, undefined);
+    const destinations = told['destinations'] as Record<string, object>;
+    if (this.exporters.length > 0) {
+      const counts = summed(this.exporters.map((exporter) => exporter.counts()));
+      destinations[EXPORTERS] = inSnakeCase(counts);
+      Object.assign(told, inSnakeCase(summed([counts, inCamelCase(told) as unknown as Counts])));
+    }
     const stats = inCamelCase(told);
     stats['sessions'] = inCamelCase(told['sessions'] as object);
     stats['destinations'] = Object.fromEntries(
-      Object.entries(told['destinations'] as object).map(([name, counts]) => [name, inCamelCase(counts)]),
+      Object.entries(destinations).map(([name, counts]) => [name, inCamelCase(counts)]),
     );
     return stats as unknown as Stats;
   }
@@ -367,16 +426,7 @@ export class Tracer {
 }
 
 /** What became of a tracer's spans. */
-export interface Stats {
-  /** Those that wait. */
-  readonly queued: number;
-  /** Those that were delivered. */
-  readonly sent: number;
-  /** Those that were lost, by reason. */
-  readonly dropped: Readonly<Record<string, number>>;
-  /** Requests that were sent again. */
-  readonly retried: number;
-  readonly lastError: string | null;
+export interface Stats extends Counts {
   /** Those that a caller's or the sampler's decision left out. */
   readonly notSampled: number;
   /** Those that were not delivered but are kept for the next start. */
@@ -385,14 +435,14 @@ export interface Stats {
   readonly unspooled: number;
   /** Those of whose beginning the spool knows nothing, for want of room. */
   readonly unspooledStarts: number;
-  /** Those that processes which died had left, and that were delivered. */
+  /** Those that processes which died had left, and that were taken over: they are queued, sent or dropped like others. */
   readonly recovered: number;
   /** What carriers held that was left out, by rule id. */
   readonly inboundDropped: Readonly<Record<string, number>>;
-  /** `queued`, `sent`, `dropped`, `retried` and `lastError` of each address, or of the `console`. */
-  readonly destinations: Readonly<Record<string, Pick<Stats, 'queued' | 'sent' | 'dropped' | 'retried' | 'lastError'>>>;
+  /** The same of each address, of the `console`, and of exporters of OpenTelemetry's SDK, which are `opentelemetry`. */
+  readonly destinations: Readonly<Record<string, Counts>>;
   /** The same of the requests that tell HoneyHive about sessions. */
-  readonly sessions: Pick<Stats, 'queued' | 'sent' | 'dropped' | 'retried' | 'lastError'>;
+  readonly sessions: Counts;
 }
 
 /** Counts under names of this language; those of other languages are there, too, but not listed. */
@@ -403,6 +453,10 @@ function inCamelCase(counts: object): Record<string, unknown> {
     if (camel(name) !== name) Object.defineProperty(named, name, { value, enumerable: false });
   }
   return named;
+}
+
+function inSnakeCase({ lastError, ...counts }: Counts): object {
+  return { ...counts, last_error: lastError };
 }
 
 /** A span that is current in a block, as OpenTelemetry starts it. */
@@ -432,6 +486,10 @@ function requestOf(options: InitOptions): { request: Record<string, unknown>; gi
     if (value === undefined || value === null) continue;
     if (SETTINGS.has(key)) request[key] = value;
     else if (key === 'policy') given[key] = value;
+    else if (key === 'env') {
+      check(name, value, 'object');
+      given[key] = value;
+    }
     else if (key === 'capture' || key === 'set_global') {
       check(name, value, 'boolean');
       given[key] = value;
@@ -448,12 +506,11 @@ function requestOf(options: InitOptions): { request: Record<string, unknown>; gi
       check(name, value, 'boolean');
       request['register'] = !value;
     } else if (key === 'max_export_batch_size') request['batch_size'] ??= value;
-    else if (NOT_YET.has(key)) report(`${name}: has no effect here`);
-    else if (!WITHOUT_MEANING.has(key)) throw new TypeError(`init has no option ${name}`);
+    else if ((NOT_YET as readonly string[]).includes(key)) report(`${name}: has no effect here`);
+    else if (!(WITHOUT_MEANING as readonly string[]).includes(key)) throw new TypeError(`init has no option ${name}`);
   }
-  const env = environment();
-  request['env'] = env;
-  request['default_service'] = 'unknown_service:node';
+  request['env'] = { ...environment(), ...environment((given['env'] as Record<string, unknown>) ?? {}) };
+  request['default_service'] = UNNAMED_SERVICE;
   request['default_session_name'] ??= programName();
   return { request, given };
 }

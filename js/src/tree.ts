@@ -7,6 +7,7 @@
  */
 
 import { Writer, textOf } from './bytes.js';
+import { standInFor } from './runtime.js';
 
 /** How much of a value is looked at. It is more than core keeps, which cuts to the tracer's limits in its own way: this
  * only bounds the time that a value can take from the event loop. */
@@ -269,6 +270,8 @@ function stoodFor(value: any): unknown {
   const tag = value[Symbol.toStringTag];
   // Reading these uses nothing up, unlike an iterator.
   if (tag === 'Headers' || tag === 'URLSearchParams' || tag === 'FormData') return new Entries(value.entries());
+  const standIn = standInFor(value);
+  if (standIn !== undefined) return standIn;
   if (Object.keys(value).length > 0) return value;
   const name = value.constructor?.name;
   return `[${typeof tag === 'string' ? tag : typeof name === 'string' && name !== '' ? name : 'object'}]`;

@@ -1,6 +1,7 @@
 // Context through everything that is asynchronous, and sessions that never mix.
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
+import { Agent, createServer, get } from 'node:http';
 import { Readable, Transform } from 'node:stream';
 import { describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
@@ -293,6 +294,33 @@ describe('carriers', () => {
     }
   });
 
+  test('a header that throws does not hide the others', () => {
+    const get = (name) => {
+      if (name === 'tracestate') throw new Error('x');
+      return { traceparent: CALLER, baggage: 'session_id=theirs' }[name];
+    };
+    const plain = {
+      traceparent: CALLER,
+      get tracestate() {
+        return get('tracestate');
+      },
+      baggage: 'session_id=theirs',
+    };
+    const like = (methods) => Object.assign(Object.create({}), methods);
+    const carriers = [
+      plain,
+      like({ get, append() {} }),
+      like({ getHeader: get, setHeader() {} }),
+      like({ get, getMap() {} }),
+    ];
+    const tracer = makeTracer();
+    for (const carrier of carriers) {
+      const sent = withDistributedTraceContext(carrier, tracer, () => injectContextIntoCarrier({}, tracer));
+      assert.equal(sent.traceparent, CALLER);
+      assert.match(sent.baggage, /session_id=theirs/);
+    }
+  });
+
   test('a prototype is no header, and never becomes one', () => {
     const polluted = JSON.parse('{"__proto__": {"traceparent": "x"}, "constructor": {}}');
     assert.deepEqual(Object.keys(injectContextIntoCarrier(polluted, makeTracer())), [
@@ -380,6 +408,59 @@ describe('carriers', () => {
   test('as an environment has them', () => {
     const env = injectContextIntoCarrier({ PATH: '/bin', HOME: '/' }, makeTracer());
     assert.deepEqual(Object.keys(env).slice(2), ['BAGGAGE']);
+  });
+});
+
+describe('createSession in a server', () => {
+  async function served(handler, paths) {
+    const server = createServer(handler);
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const ports = new Set();
+    try {
+      await once(server.listen(0, '127.0.0.1'), 'listening');
+      const found = [];
+      for (const path of paths) {
+        const [response] = await once(get({ port: server.address().port, path, agent }), 'response');
+        ports.add(response.socket.localPort);
+        let body = '';
+        for await (const part of response) body += part;
+        found.push(body);
+      }
+      assert.equal(ports.size, 1, 'one connection');
+      return found;
+    } finally {
+      agent.destroy();
+      server.close();
+    }
+  }
+
+  test('holds for its own request only, of all that one connection brings', async () => {
+    const tracer = makeTracer();
+    const handler = async (request, response) => {
+      if (request.url !== '/') tracer.createSession({ sessionId: request.url.slice(1) });
+      // A second one in the same request.
+      if (request.url === '/b') tracer.createSession({ sessionId: 'c' });
+      const before = sentSession(tracer);
+      await tick();
+      response.end(`${before} ${sentSession(tracer)}`);
+    };
+    const found = await served(handler, ['/', '/a', '/', '/b', '/', '/']);
+    assert.deepEqual(found, ['own own', 'a a', 'own own', 'c c', 'own own', 'own own']);
+  });
+
+  test('leaves alone the session that a program has created around its server', async () => {
+    const tracer = makeTracer();
+    const handler = (request, response) => {
+      if (request.url !== '/') tracer.createSession({ sessionId: request.url.slice(1) });
+      response.end(sentSession(tracer));
+    };
+    const found = await new Promise((resolve, reject) => {
+      setImmediate(() => {
+        tracer.createSession({ sessionId: 'all' });
+        served(handler, ['/', '/a', '/']).then(resolve, reject);
+      });
+    });
+    assert.deepEqual(found, ['all', 'a', 'all']);
   });
 });
 

@@ -81,11 +81,53 @@ describe('the end of the process', () => {
     assert.ok(took < 9_000, `${took} ms`);
   });
 
+  test('delivers what is recorded by those who listen for it later', async () => {
+    for (const [name, end] of [['late', ''], ['sudden late', 'process.exit()']]) {
+      const program = `
+        for (let n = 0; n < 10; n++) tracer.startSpan('${name}').end();
+        for (let n = 0; n < 3; n++) process.on('exit', () => tracer.startSpan('${name}').end());
+        ${end}`;
+      const { code, output } = await run(program);
+      assert.equal(code, 0, output);
+      assert.equal(named(name).length, 13);
+    }
+  });
+
+  test('does not wait again for a tracer whose shutdown has timed out', async () => {
+    const program = `
+      const server = require('node:http').createServer(() => {}).listen(0, '127.0.0.1', async () => {
+        const { port } = server.address();
+        const silent = Tracer.init({ exporter: 'otlp', otlpEndpoint: 'http://127.0.0.1:' + port, flushInterval: 3600 });
+        for (let n = 0; n < 3; n++) silent.startSpan('s').end();
+        const done = await silent.shutdown(100);
+        const begin = performance.now();
+        process.on('exit', () => console.log(done, performance.now() - begin < 4000));
+        process.exit();
+      });`;
+    // The last listener runs when the exporters' one has.
+    const { output } = await run(program);
+    assert.match(output, /^false true$/m);
+  });
+
   test('signals keep their meaning', async () => {
     const { signal } = await run(
       "tracer.startSpan('s').end(); process.kill(process.pid, 'SIGTERM'); setInterval(() => {}, 1000);",
     );
     assert.equal(signal, 'SIGTERM');
+  });
+});
+
+describe('flush', () => {
+  test('answers for a span that was too large to be kept', async () => {
+    const program = `
+      (async () => {
+        tracer.startSpan('large').setAttribute('a', 'x'.repeat(40e6)).end();
+        const large = await tracer.flush(5000);
+        tracer.startSpan('small').end();
+        console.log(large, await tracer.flush(5000), JSON.stringify(tracer.stats().dropped));
+      })();`;
+    const { output } = await run(program);
+    assert.match(output, /^false true {"too_large":1}$/m);
   });
 });
 

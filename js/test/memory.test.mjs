@@ -4,6 +4,7 @@ import { test } from 'node:test';
 
 import {
   Tracer,
+  bind,
   enrichSpanContext,
   injectContextIntoCarrier,
   trace,
@@ -60,4 +61,49 @@ test('tracers that nobody holds any more are gone', options, async () => {
     }
   });
   assert.ok(grown < 1_000_000, `${grown} bytes`);
+});
+
+test('steps that each begin the next one, inside a span that has ended, keep nothing of those before', options, async () => {
+  const [one, two] = [Tracer.init({ exporter: 'none' }), Tracer.init({ exporter: 'none' })];
+  // Holds the last step's context.
+  let last;
+  const grown = await growth(
+    (times) =>
+      new Promise((resolve) => {
+        let left = times;
+        // Both tracers' spans are around each other, and those of one outlive those in them.
+        const inner = trace({ tracer: two }, () => {
+          setImmediate(--left > 0 ? outer : resolve);
+          last = bind(() => {});
+        });
+        const outer = trace({ tracer: one }, async () => {
+          inner();
+          await tick();
+        });
+        outer();
+      }),
+  );
+  assert.ok(grown < 1_000_000, `${grown} bytes`);
+  last();
+});
+
+test('what a span held is gone when it has ended, though a context has it', options, async () => {
+  const tracer = Tracer.init({ exporter: 'none' });
+  const held = [];
+  const round = async () => {
+    const span = tracer.startSpan('s');
+    held.push(span);
+    for (let n = 0; n < 100; n++) {
+      span.setAttribute(`text ${n}`, Buffer.alloc(10_000, 'y').toString());
+      span.addEvent('e', { text: Buffer.alloc(10_000, 'z').toString() });
+    }
+    span.end();
+    await tracer.flush();
+    return settle();
+  };
+  // The first one makes room in memory that is shared with the backend.
+  const before = await round();
+  const grown = (await round()) - before;
+  assert.ok(grown < 1_000_000, `${grown} bytes`);
+  assert.equal(held.length, 2);
 });

@@ -135,6 +135,31 @@ describe('baggage', () => {
     );
   });
 
+  test('deleted baggage is not sent', () => {
+    const tracer = makeTracer();
+    const own = api.propagation.createBaggage({ a: { value: '1' } });
+    const extracted = [
+      propagator.extract(api.ROOT_CONTEXT, { traceparent: CALLER, baggage: 'k=v' }),
+      propagator.extract(api.propagation.setBaggage(api.ROOT_CONTEXT, own), { baggage: 'k=v' }),
+    ];
+    for (const context of extracted) {
+      assert.match(sent(context, tracer), /k=v/);
+      const without = api.propagation.deleteBaggage(context);
+      assert.equal(sent(without, tracer), 'session_id=own,source=test');
+      api.context.with(without, () =>
+        tracer.withSession({ sessionId: 'another' }, () =>
+          assert.equal(injectContextIntoCarrier({}, tracer).baggage, 'session_id=another,source=test'),
+        ),
+      );
+    }
+    // A context by hand never had any: what the span knows goes on.
+    const span = tracer.provider.getTracer('x').startSpan('s', {}, extracted[0]);
+    assert.match(sent(api.trace.setSpan(api.ROOT_CONTEXT, span), tracer), /k=v/);
+    // Nor has one with a session alone.
+    const alone = propagator.extract(api.ROOT_CONTEXT, { baggage: 'session_id=theirs' });
+    assert.match(sent(alone, tracer), /session_id=theirs/);
+  });
+
   test('each tracer sends its own session in the same context', () => {
     const context = propagator.extract(api.ROOT_CONTEXT, { traceparent: CALLER, baggage: 'k=v' });
     const [one, two] = [makeTracer({ sessionId: 'one' }), makeTracer({ sessionId: 'two' })];

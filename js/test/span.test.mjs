@@ -6,7 +6,7 @@ import * as api from '@opentelemetry/api';
 import { JsonTraceSerializer, ProtobufTraceSerializer } from '@opentelemetry/otlp-transformer';
 import { ConsoleSpanExporter, InMemorySpanExporter, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace-base';
 
-import { Tracer } from '../dist/esm/index.mjs';
+import { Tracer, trace } from '../dist/esm/index.mjs';
 import { makeTracer, onlySpan, spansOf } from './helpers.mjs';
 
 describe('span', () => {
@@ -67,6 +67,114 @@ describe('span', () => {
     const { startTimeUnixNano: start, endTimeUnixNano: end } = onlySpan(tracer);
     assert.ok(BigInt(end) > BigInt(start));
     assert.ok(Math.abs(Number(BigInt(start) / 1_000_000n) - before) < 5);
+  });
+
+  test('numbers are readings of the clock up to now, and milliseconds since 1970 beyond', () => {
+    const past = Date.now() - 3_600_000;
+    const tracer = makeTracer();
+    const span = tracer.startSpan('s', { startTime: past });
+    span.addEvent('then', past + 5);
+    span.addEvent('at once', performance.now());
+    span.end(past + 10);
+    assert.deepEqual(span.startTime, [Math.floor(past / 1e3), (past % 1e3) * 1e6]);
+    const { startTimeUnixNano, endTimeUnixNano, events } = onlySpan(tracer);
+    assert.equal(BigInt(startTimeUnixNano), BigInt(past) * 1_000_000n);
+    assert.equal(BigInt(endTimeUnixNano), BigInt(past + 10) * 1_000_000n);
+    assert.equal(BigInt(events[0].timeUnixNano), BigInt(past + 5) * 1_000_000n);
+    assert.ok(Math.abs(Number(events[1].timeUnixNano) / 1e6 - Date.now()) < 60_000);
+  });
+
+  test('JSON.stringify says which span it is', () => {
+    const tracer = makeTracer();
+    const span = tracer.startSpan('s');
+    const said = JSON.parse(JSON.stringify({ span }));
+    assert.equal(said.span.name, 's');
+    assert.equal(said.span.spanId, span.spanContext().spanId);
+    assert.equal(trace({ tracer }, (given) => given.spanContext().spanId)(span), span.spanContext().spanId);
+  });
+
+  test('code of a program that runs in what a span is given may record spans', async () => {
+    const tracer = makeTracer();
+    const other = () => tracer.startSpan('other', (span) => span.setAttribute('n', 1));
+    const span = tracer.startSpan('s', {
+      links: [
+        {
+          context: {
+            get traceId() {
+              other();
+              return 'a'.repeat(32);
+            },
+            spanId: 'b'.repeat(16),
+            traceFlags: 1,
+            traceState: {
+              serialize() {
+                other();
+                return 'k=v';
+              },
+            },
+          },
+        },
+        {
+          context: {
+            get traceId() {
+              throw new Error('x');
+            },
+          },
+        },
+      ],
+    });
+    // As a processor may leave it.
+    void span.attributes;
+    span.attributes.nasty = {
+      toJSON() {
+        other();
+        return { fine: true };
+      },
+    };
+    span.end();
+    const state = {
+      serialize() {
+        other();
+        return 'k=v';
+      },
+    };
+    const remote = api.trace.setSpanContext(api.ROOT_CONTEXT, {
+      traceId: 'c'.repeat(32),
+      spanId: 'd'.repeat(16),
+      traceFlags: 1,
+      traceState: state,
+    });
+    tracer.provider.getTracer('x').startSpan('child', {}, remote).end();
+    const spans = spansOf(tracer);
+    const named = (name) => spans.filter((one) => one.name === name);
+    assert.equal(spans.length, named('other').length + 2);
+    assert.ok(named('other').length >= 4);
+    for (const one of named('other')) assert.equal(one.attributes.n, 1);
+    const [{ links, droppedLinksCount, attributes }] = named('s');
+    assert.equal(links.length, 1);
+    assert.equal(links[0].traceState, 'k=v');
+    assert.equal(links[0].traceId, 'a'.repeat(32));
+    assert.equal(droppedLinksCount, 1);
+    assert.ok(JSON.stringify(attributes).includes('fine'));
+    assert.equal(named('child')[0].traceState, 'k=v');
+  });
+
+  test('in a context whose spans have ended each tracer goes on with its own trace', async () => {
+    const [one, two] = [makeTracer(), makeTracer()];
+    const immediate = () => new Promise((resolve) => setImmediate(resolve));
+    let last;
+    one.startSpan('one', () =>
+      two.startSpan('two', () => {
+        last = immediate().then(() => one.startSpan('one more', () => two.startSpan('two more', () => {})));
+      }),
+    );
+    await last;
+    for (const tracer of [one, two]) {
+      const spans = tracer.recorded();
+      const [outer, inner] = ['', ' more'].map((end) => spans.find(({ name }) => name === (tracer === one ? 'one' : 'two') + end));
+      assert.equal(inner.parentSpanId, outer.spanId);
+      assert.equal(inner.traceId, outer.traceId);
+    }
   });
 
   test('a key that is set for ever does not grow the span for ever', () => {
@@ -215,7 +323,14 @@ describe('provider', () => {
       exporter: { export: (_, done) => setImmediate(done, { code: 1 }), shutdown: () => Promise.resolve() },
     });
     failing.startSpan('s').end();
+    assert.equal(failing.stats().queued, 1);
     assert.equal(await failing.flush(), false);
+    const lost = { queued: 0, sent: 0, dropped: { gave_up: 1 }, retried: 0, lastError: 'an exporter failed' };
+    assert.deepEqual({ ...failing.stats().destinations }, { opentelemetry: lost });
+    assert.equal(failing.stats().dropped.gave_up, 1);
+    assert.equal(failing.stats().lastError, 'an exporter failed');
+    assert.equal(tracer.stats().destinations.opentelemetry.sent, 1);
+    assert.equal(tracer.stats().sent, 1);
     const none = makeTracer({ sampler: new TraceIdRatioBasedSampler(0) });
     assert.equal(none.startSpan('s').isRecording(), false);
     assert.equal(

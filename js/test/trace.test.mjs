@@ -1,5 +1,7 @@
 // `trace` and `enrichSpanContext`: every kind of function, run exactly once, whatever it throws.
 import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import { describe, test } from 'node:test';
 
 import {
@@ -223,6 +225,69 @@ describe('trace', () => {
     );
   });
 
+  test('generators that a function returns: the span lasts until they are done, and is current in their steps', async () => {
+    const current = (tracer) => tracer.enrichSpan({ metadata: { seen: true } });
+    const kinds = {
+      plain: (tracer) => (function* () { yield current(tracer); yield 2; })(),
+      async: async (tracer) => (async function* () { await null; yield current(tracer); yield 2; })(),
+      'of TypeScript': async (tracer) => {
+        let n = 0;
+        const next = async () => (n++ === 0 ? { value: current(tracer), done: false } : { value: 2, done: n > 2 });
+        const made = { next, throw: next, return: async (value) => ({ value, done: true }) };
+        return { ...made, [Symbol.asyncIterator]() { return this; } };
+      },
+    }; // prettier-ignore
+    for (const [name, make] of Object.entries(kinds)) {
+      const tracer = makeTracer();
+      const iterator = await trace({ tracer, eventName: name }, make)(tracer);
+      assert.equal(tracer.recorded().length, 0, name);
+      const values = [];
+      for await (const value of iterator) values.push(value);
+      assert.deepEqual(values, [true, 2], name);
+      const span = onlySpan(tracer);
+      assert.equal(span.attributes['honeyhive_outputs.items'], 2, name);
+      assert.equal(span.attributes['honeyhive_metadata.seen'], true, name);
+    }
+    const tracer = makeTracer();
+    const original = (function* () { yield 1; })(); // prettier-ignore
+    const same = trace({ tracer }, () => original)();
+    assert.equal(same, original);
+    same.return();
+    assert.equal(tracer.recorded().length, 1);
+    const failing = trace({ tracer }, () => (function* () { throw new Error('in a step'); })())(); // prettier-ignore
+    assert.throws(() => failing.next(), /in a step/);
+    assert.equal(spansOf(tracer)[1].status.message, 'Error: in a step');
+  });
+
+  test('streams with methods of their own are not touched', async () => {
+    class Stream {
+      async next() {
+        return { value: undefined, done: true };
+      }
+      return() {}
+      throw() {}
+      tee() {}
+      [Symbol.asyncIterator]() {
+        return this;
+      }
+    }
+    const tracer = makeTracer();
+    const stream = new Stream();
+    assert.equal(await trace({ tracer }, async () => stream)(), stream);
+    assert.equal(Object.hasOwn(stream, 'next'), false);
+    assert.equal(tracer.recorded().length, 1);
+  });
+
+  test('who handles a rejection is what it is without tracing', async () => {
+    const program = fork(new URL('programs/rejections.mjs', import.meta.url));
+    const [{ reported, failed }] = await once(program, 'message');
+    const { nobody, async: ofAsync, ...handled } = reported;
+    for (const [name, reasons] of Object.entries(handled)) assert.deepEqual(reasons, [], name);
+    assert.deepEqual(nobody, ['nobody']);
+    assert.deepEqual(ofAsync, ['async']);
+    assert.equal(failed, 5 + 2);
+  });
+
   test('decorates methods, and refuses classes', () => {
     const tracer = makeTracer();
     const decorated = trace({ tracer, eventType: 'tool' })(
@@ -244,6 +309,8 @@ describe('trace', () => {
       ['look', 'older'],
     );
     assert.throws(() => trace({ tracer }, class A {}), /not a class/);
+    assert.throws(() => trace({ tracer }, class {}), /not a class/);
+    assert.equal(trace({ tracer }, { class() { return 3; } }.class)(), 3); // prettier-ignore
   });
 
   test('wrong arguments are TypeErrors that name them', () => {

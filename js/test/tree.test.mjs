@@ -1,6 +1,10 @@
 // Trees of values: what a program gives to be captured comes out as it should, and costs only so much.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import http from 'node:http';
+import { createServer as createSecureServer } from 'node:http2';
 import { createRequire } from 'node:module';
+import { PassThrough, Writable } from 'node:stream';
 import { test } from 'node:test';
 
 const require = createRequire(import.meta.url);
@@ -108,6 +112,68 @@ test('other values in a form that says what they hold', () => {
   }
   assert.deepEqual([...through(Buffer.from('ab'))], [97, 98]);
   assert.equal({}.a, undefined);
+});
+
+test('objects that are connections, or lead to one, in a form that holds no secret twice', async () => {
+  const seen = [];
+  const server = http.createServer((request, response) => {
+    seen.push(request, response, request.socket);
+    // As Express has it where a router is mounted.
+    if (request.url === '/mounted?q=1') Object.assign(request, { originalUrl: request.url, url: '/' });
+    response.setHeader('set-cookie', 'id=hidden');
+    response.end('body');
+  });
+  const http2 = createSecureServer((request, response) => {
+    seen.push(request, response, request.stream);
+    response.end();
+  });
+  try {
+    for (const one of [server, http2]) await once(one.listen(0, '127.0.0.1'), 'listening');
+    const agent = new http.Agent({ keepAlive: true });
+    const { port } = server.address();
+    const asked = http.get({ port, agent, path: '/mounted?q=1', headers: { authorization: 'Bearer hidden', 'x-a': '1' } });
+    const [response] = await once(asked, 'response');
+    for await (const _ of response);
+    const headers = { host: `localhost:${port}`, authorization: 'Bearer hidden', 'x-a': '1', connection: 'keep-alive' };
+    const [incoming, outgoing, socket] = seen.splice(0);
+    assert.deepEqual(through(incoming), { method: 'GET', url: '/mounted?q=1', headers });
+    assert.deepEqual(through({ request: Object.create(incoming) }).request, through(incoming));
+    assert.deepEqual(Object.keys(through(response)), ['status', 'headers']);
+    assert.equal(through(response).status, 200);
+    assert.deepEqual(through([outgoing, asked, socket, agent, server, process.stdout]), [
+      '[ServerResponse]',
+      '[ClientRequest]',
+      '[Socket]',
+      '[Agent]',
+      '[Server]',
+      `[${process.stdout.constructor.name}]`,
+    ]);
+    assert.deepEqual(through([new PassThrough(), new Writable()]), ['[PassThrough]', '[Writable]']);
+    agent.destroy();
+    const session = (await import('node:http2')).connect(`http://127.0.0.1:${http2.address().port}`);
+    const stream = session.request({ ':path': '/two', 'x-a': '1' });
+    await once(stream, 'response');
+    const [incoming2, outgoing2, stream2] = seen;
+    const { method, url, headers: headers2, ...others } = through(incoming2);
+    assert.deepEqual([method, url, headers2['x-a'], others], ['GET', '/two', '1', {}]);
+    assert.equal(through(outgoing2), '[Http2ServerResponse]');
+    assert.match(through(stream2), /^\[\w+\]$/);
+    session.destroy();
+  } finally {
+    server.closeAllConnections();
+    server.close();
+    http2.close();
+  }
+});
+
+test('objects of a program that are called like those keep their fields', async () => {
+  class Agent extends (await import('node:events')).EventEmitter {
+    constructor() {
+      super();
+      this.model = 'm';
+    }
+  }
+  assert.equal(through(new Agent()).model, 'm');
 });
 
 test('what is endless is cut', () => {

@@ -44,3 +44,6 @@ export class Service {
 }
 // @ts-expect-error: no such option's type
 Tracer.init({ apiKey: 5 });
+// @ts-expect-error: no such option
+Tracer.init({ nope: 1 });
+Tracer.init({ api_key: 'k', cacheEnabled: true, limits: { attributes: 5 }, policy: { inbound: 'restart' } });

@@ -56,12 +56,15 @@ def test_a_flush_of_all_waits_for_a_tracer_that_was_collected(
     sending: Callable[..., Tracer], collector: Collector
 ) -> None:
     kept = sending()  # the first one is the default, which is held
-    collector.answers.append(Answer(delay=0.3))
     spans(sending(), 2)
     gc.collect()
     assert tracebaton.flush() is True
     assert [span.name for span in collector.spans] == ["span 0", "span 1"]
     assert kept.stats()["sent"] == 0
+    collector.always = Answer(hang=True)
+    spans(sending())
+    gc.collect()
+    assert tracebaton.flush(timeout_millis=200) is False
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "http/json"])

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -354,3 +355,21 @@ def test_one_block_object_used_twice(tracer: Tracer) -> None:
             pass
         assert otel_context.get_current() == {}
     assert {span.session for span in spans_of(tracer)} == {"theirs"}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        lambda tracer: with_distributed_trace_context(CARRIER, tracer),
+        lambda tracer: enrich_span_context("never left", tracer=tracer),
+    ],
+    ids=["of a caller", "with a span"],
+)
+def test_a_block_that_is_never_left_is_garbage(tracer: Tracer, block: Callable[[Tracer], Any]) -> None:
+    def enter() -> weakref.ref[Context]:
+        block(tracer).__enter__()
+        return weakref.ref(otel_context.get_current())
+
+    left = contextvars.copy_context().run(enter)
+    gc.collect()
+    assert left() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -270,3 +271,33 @@ def test_trace_of_the_tracer(tracer: Tracer) -> None:
     span = only_span_of(tracer)
     assert span.attributes["honeyhive_event_type"] == "model"
     assert span.attributes["key"] == "value"
+
+
+class _Text(str):
+    __slots__ = ()
+
+
+CAPTURED: dict[str, dict[Any, Any]] = {
+    "texts and numbers": {"a": "x", "b": 1, "c": 0.5, "d": True, "e": None},
+    "keys that name secrets": {"api_key": "sk-1", "token": 5, "user_password": "p"},
+    "keys that are paths": {"a.b": 1, "a": {"b": 2}, "": 3},
+    "keys that are no texts": {1: "one", None: "none", ("a", 1): "pair"},
+    "a large integer": {"n": 2**70},
+    "texts of another class": {_Text("k"): "v", "k2": _Text("v")},
+    "lone surrogates": {"k": "\ud800", "\udc00": 1},
+    "long texts": {"k": "x" * 70_000},
+    "too many": {f"k{number}": number for number in range(40)},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("kind", CAPTURED)
+def test_a_dict_is_captured_as_any_other_mapping_is(tracer: Tracer, kind: str) -> None:
+    for _ in range(2):  # the second time its keys are known
+        with enrich_span_context("dict", inputs=CAPTURED[kind], tracer=tracer):
+            pass
+        with enrich_span_context("mapping", inputs=MappingProxyType(CAPTURED[kind]), tracer=tracer):
+            pass
+    found = [list(span.attributes.items()) for span in spans_of(tracer)]
+    inputs = [[item for item in attributes if item[0].startswith("honeyhive_inputs")] for attributes in found]
+    assert inputs == [inputs[1]] * 4

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
@@ -148,6 +148,97 @@ def test_a_limit_does_not_push_the_session_out(make_tracer: Make) -> None:
     assert attributes["honeyhive_event_type"] == "tool"
     assert attributes["k99"] == 99
     assert len(attributes) == 20
+
+
+@pytest.mark.parametrize("limit", [1, 4, 7, 8, 20])
+def test_of_what_routes_a_span_the_session_goes_last(make_tracer: Make, limit: int) -> None:
+    sdk = Sdk(make_tracer(), span_limits=SpanLimits(max_span_attributes=limit))
+    span = sdk.tracer.start_span("s", attributes={"first": 0})
+    for i in range(limit):
+        span.set_attribute(f"k{i}", i)
+    span.end()
+    attributes = sdk.attributes()
+    assert attributes["honeyhive.session_id"] == "own"
+    assert len(attributes) == limit
+    if limit > 1:
+        assert attributes["honeyhive.session_auto_create"] is True
+
+
+@pytest.mark.parametrize("limit", [5, 8, 128])
+def test_a_secret_from_baggage_is_one(make_tracer: Make, limit: int) -> None:
+    tracer = make_tracer(policy={"baggage_attributes": ["password"]})
+    sdk = Sdk(tracer, span_limits=SpanLimits(max_span_attributes=limit))
+    with with_distributed_trace_context({"baggage": "password=hunter2"}, tracer):
+        span = sdk.tracer.start_span("s")
+    for i in range(7):
+        span.set_attribute(f"k{i}", i)
+    span.end()
+    assert "hunter2" not in str(sdk.attributes())
+    assert sdk.attributes()["honeyhive.session_id"] == "own"
+
+
+class Closing(SpanProcessor):
+    """What SDKs from 1.45 on do before processors see the end of a span."""
+
+    def _on_ending(self, span: Any) -> None:
+        span._attributes._immutable = True
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_span_whose_attributes_are_closed(make_tracer: Make, late: bool) -> None:
+    tracer = make_tracer()
+    provider, ended = TracerProvider(span_limits=SpanLimits(max_span_attributes=12)), InMemorySpanExporter()
+    processors = [Closing(), TracebatonSpanProcessor(tracer), SimpleSpanProcessor(ended)]
+    if not late:
+        for processor in processors:
+            provider.add_span_processor(processor)
+    span = provider.get_tracer("t").start_span("s", attributes={"password": "hunter2", "api_key": ["k"]})
+    if late:
+        for processor in processors:
+            provider.add_span_processor(processor)
+    for i in range(4):
+        span.set_attribute(f"k{i}", i)
+    span.end()
+    attributes: Any = ended.get_finished_spans()[0].attributes
+    assert "hunter2" not in str(attributes)
+    assert attributes["honeyhive_event_type"] == "tool"
+    if late:
+        assert (attributes["password"], attributes["api_key"]) == ("[redacted]", ("[redacted]",))
+    else:
+        assert attributes["honeyhive.session_id"] == "own"
+    if hasattr(SpanProcessor, "_on_ending"):
+        assert ended.get_finished_spans()[0]._attributes._immutable, "it is closed again"  # type: ignore[union-attr]
+
+
+class Kept(dict[str, Any]):
+    """A collection as no SDK has one yet: it takes no change, and says so or does not."""
+
+    _immutable = False
+    raises = True
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if self.raises:
+            raise RuntimeError("x")
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_secret_that_cannot_be_replaced_does_not_leave(
+    make_tracer: Make, raises: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Strange(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            kept = Kept(span._attributes)
+            kept.raises = raises
+            span._attributes = kept
+
+    provider, ended = TracerProvider(), InMemorySpanExporter()
+    for processor in (Strange(), TracebatonSpanProcessor(make_tracer()), SimpleSpanProcessor(ended)):
+        provider.add_span_processor(processor)
+    with caplog.at_level(logging.WARNING, logger="tracebaton"):
+        provider.get_tracer("t").start_span("s", attributes={"password": "hunter2"}).end()
+    (span,) = ended.get_finished_spans()
+    assert "hunter2" not in str(dict(span.attributes or {}))
+    assert "could not be completed" in caplog.text
 
 
 def test_attributes_from_baggage_as_the_policy_has_it(make_tracer: Make) -> None:

@@ -238,6 +238,7 @@ class Tracer(_registry.Registered, Sessions, Events, Compatible):
         OpenTelemetry's SDK, or a list of them. The object is called from a thread of its own.
         `policy`: whom to trust with what (`Policy`, or a dict of its keywords).
         `sampler`: by its name in OpenTelemetry, with `sampler_argument`; or a sampler object of OpenTelemetry's SDK.
+        There is no `id_generator`: ids are random bits of the operating system's, which `random_flag` tells others.
         `random_flag=False` keeps new traces from saying that their ids are random (W3C Trace Context level 2): a few
         old receivers refuse a `traceparent` that does. A caller's flag is passed on in any case.
         `limits`: a mapping of `attributes`, `events`, `links`, `attributes_per_event`, `attributes_per_link` (how many)

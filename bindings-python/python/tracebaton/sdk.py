@@ -23,6 +23,8 @@ __all__ = ["TracebatonSpanExporter", "TracebatonSpanProcessor"]
 
 # What a processor remembers of a span: on its attributes, which the span that ends shares with the one that started.
 _STARTED = "_tracebaton_started"
+# By which a span is found that has lost all else.
+_SESSION = ("honeyhive.session_id", "session.id", "honeyhive.project")
 
 
 class TracebatonSpanProcessor(SpanProcessor):
@@ -88,21 +90,26 @@ class TracebatonSpanProcessor(SpanProcessor):
             if core is None or not core.enabled:
                 return
             present = _plain(kept)
-            changes = _native.sdk_ending(core, present)
-            new = {key: value for key, value in routing.items() if key not in present}
-            limit = getattr(kept, "maxlen", None)
-            if limit is not None and len(present.keys() | changes.keys() | new.keys()) > limit:
-                # What is put last pushes out what is oldest: all of it is put anew, the session last.
-                new = {key: present.get(key, value) for key, value in reversed(routing.items())}
+            # What was pushed out meanwhile is put back, and may be a secret too: one from baggage.
+            whole = {**routing, **present}
+            changes = _native.sdk_ending(core, whole)
             secrets = {key: present[key] for key in changes if key in present}
-            _put(kept, {**changes, **new})
+            limit = getattr(kept, "maxlen", None)
+            if limit is not None and len(whole.keys() | changes.keys()) > limit:
+                # What is put last pushes out what is oldest: all of it is put anew, the session last.
+                anew = list(reversed(routing))
+            else:
+                anew = [key for key in routing if key not in present]
+            for key in anew:
+                changes[key] = changes.pop(key, whole[key])
+            _put(kept, changes)
             present = _plain(kept)
             if any(present.get(key) is value for key, value in secrets.items()):
                 raise RuntimeError("the SDK's collection took no change")
         except Exception:
             _native.report("a span of OpenTelemetry's SDK could not be completed: it loses its attributes")
             # What may be a secret does not leave.
-            span._attributes = dict(routing)
+            span._attributes = {key: routing[key] for key in _SESSION if key in routing}
 
     def shutdown(self) -> None:
         """Shuts the exporter down, if there is one."""

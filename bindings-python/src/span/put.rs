@@ -42,10 +42,8 @@ impl SpanBase {
         {
             value = shortened(value, length)?;
         }
-        if target.len() >= limit && !target.contains(key)? {
-            if !is_own(&string(text)) {
-                return Ok(Put::Dropped);
-            }
+        if target.len() >= limit && !target.contains(key)? && !is_own(&string(text)) {
+            return Ok(Put::Dropped);
         }
         target.set_item(key, value)?;
         Ok(Put::There)

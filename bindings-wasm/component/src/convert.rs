@@ -128,7 +128,8 @@ pub(crate) fn number(of: usize) -> u32 {
 
 pub(crate) fn span_context(given: &wit::SpanContext) -> Result<SpanContext, wit::Error> {
     // As a header, so that the rules for ids are those of headers.
-    let text = alloc::format!("00-{}-{}-00", given.trace_id, given.span_id);
+    let mut text = String::new();
+    text.extend(["00-", &given.trace_id, "-", &given.span_id, "-00"]);
     let Traceparent { trace_id, span_id, .. } =
         Traceparent::parse(text.as_bytes()).map_err(|rule| wit::Error::SpanContext(id(rule)))?;
     let trace_state =
@@ -143,8 +144,8 @@ pub(crate) fn span_context_or_none(given: Option<&wit::SpanContext>) -> Result<O
 
 pub(crate) fn span_context_to_wit(context: &SpanContext) -> wit::SpanContext {
     wit::SpanContext {
-        trace_id: context.trace_id.to_string(),
-        span_id: context.span_id.to_string(),
+        trace_id: characters(&context.trace_id.to_hex()),
+        span_id: characters(&context.span_id.to_hex()),
         trace_flags: context.flags.bits(),
         trace_state: context.trace_state.as_str().to_string(),
         is_remote: context.is_remote,

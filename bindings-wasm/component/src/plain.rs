@@ -66,11 +66,18 @@ macro_rules! operations {
     }) => {
         match $operation {
             $($number => {
-                $(let $name = Wire::read(&mut $arguments)?;)*
-                if !$arguments.is_empty() {
-                    return None;
+                // Each in a function of its own: Java's virtual machine compiles none that is large.
+                #[inline(never)]
+                #[allow(unused_mut, reason = "some have no arguments")]
+                fn operation(mut arguments: &[u8], out: &mut Vec<u8>) -> Option<()> {
+                    $(let $name = Wire::read(&mut arguments)?;)*
+                    if !arguments.is_empty() {
+                        return None;
+                    }
+                    $function($($name),*).write(out);
+                    Some(())
                 }
-                $function($($name),*).write(&mut $out);
+                operation($arguments, &mut $out)?;
             })*
             _ => return None,
         }
@@ -78,7 +85,7 @@ macro_rules! operations {
 }
 
 /// The result of an operation, or none: see [`tracebaton_call`].
-pub fn run(operation: u32, mut arguments: &[u8]) -> Option<Vec<u8>> {
+pub fn run(operation: u32, arguments: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     operations!(operation, arguments, out, {
         0 => Component::default_policy, ();

@@ -96,7 +96,11 @@ impl Wire for Octets {
 impl<T: Wire> Wire for Vec<T> {
     fn read(bytes: &mut &[u8]) -> Option<Self> {
         // Nothing is reserved: a length may say anything. Nothing here is of no bytes, so this ends.
-        (0..u32::read(bytes)?).map(|_| T::read(bytes)).collect()
+        let mut items = Self::new();
+        for _ in 0..u32::read(bytes)? {
+            items.push(T::read(bytes)?);
+        }
+        Some(items)
     }
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -5,10 +5,12 @@
 //! and is compared with it when headers are written.
 
 use alloc::borrow::{Cow, ToOwned};
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use super::{Baggage, Entry, Member};
+use crate::names::Names;
 use crate::octets::has_any;
 use crate::percent;
 
@@ -31,21 +33,33 @@ pub struct Reconciled<'a> {
 /// the last member of its name, and its properties, if it has any, are that member's. So is one of an API that takes
 /// properties for a part of the value, decodes `+` and names too, and trims, as OpenTelemetry's for Python does.
 pub fn reconcile<'a>(inbound: &Baggage, api: impl IntoIterator<Item = Entry<'a>>) -> Reconciled<'a> {
-    let last: BTreeMap<_, _> = inbound.iter().map(|member| (member.name, member)).collect();
-    let decoded = decoded_names(inbound);
-    let mut untouched = BTreeSet::new();
+    reconcile_each(inbound, &mut api.into_iter())
+}
+
+fn reconcile_each<'a>(inbound: &Baggage, api: &mut dyn Iterator<Item = Entry<'a>>) -> Reconciled<'a> {
+    let members: Vec<_> = inbound.iter().collect();
+    let names = Names::of(members.iter().map(|member| member.name).collect());
+    // Names that look otherwise when they are decoded: of members with one such name, too, the last counts.
+    let coded: Vec<_> = members.iter().filter(|member| has_any(member.name, NAME_CODES)).collect();
+    let decoded: Vec<_> = coded.iter().map(|member| decoded_name(member.name)).collect();
+    let decoded = Names::of(decoded.iter().map(|name| &**name).collect());
+    // By the place of the last member of each name.
+    let mut untouched = vec![false; members.len()];
     let mut application = Vec::new();
     for entry in api {
-        match last.get(entry.name) {
-            Some(member) if says_the_same(member, &entry) => {
-                untouched.insert(entry.name);
-            }
+        let place = names.last(entry.name);
+        match place.and_then(|at| Some((members.get(at)?, untouched.get_mut(at)?))) {
+            Some((member, untouched)) if says_the_same(member, &entry) => *untouched = true,
             // What an API made of a name that it decoded stands beside the name that came in.
-            None if decoded.get(entry.name).is_some_and(|member| says_the_same(member, &entry)) => {}
+            None if decoded
+                .last(entry.name)
+                .and_then(|at| coded.get(at))
+                .is_some_and(|member| says_the_same(member, &entry)) => {}
             _ => application.push(entry),
         }
     }
-    Reconciled { application, inbound: inbound.retain(|member| untouched.contains(member.name)) }
+    let is_untouched = |name: &str| names.last(name).and_then(|at| untouched.get(at)).is_some_and(|is| *is);
+    Reconciled { application, inbound: inbound.retain(|member| is_untouched(member.name)) }
 }
 
 /// Whether an entry of an API is what came in as this member: the same value, decoded, and the same properties unless
@@ -57,23 +71,22 @@ pub(crate) fn says_the_same(member: &Member<'_>, entry: &Entry<'_>) -> bool {
     }
 }
 
-/// The names, sorted, under which a carrier holds what came in anyway, as another propagator wrote it: with other
+/// The names under which a carrier holds what came in anyway, as another propagator wrote it: with other
 /// escapes, without properties or with them as a part of the value, and perhaps with a name decoded or encoded. Of
 /// several members with one name the last counts (rule B9).
-pub(crate) fn echoes<'a>(carrier: &'a Baggage, inbound: &Baggage) -> Vec<&'a str> {
+pub(crate) fn echoes<'a>(carrier: &'a Baggage, inbound: &Baggage) -> Names<'a> {
     // By the name as it stands and, where that differs, as it may have been before it was encoded.
-    let mut held: Vec<(Cow<'a, str>, Member<'a>, bool)> = Vec::with_capacity(carrier.iter().count());
+    let mut held: Vec<(Cow<'a, str>, Member<'a>, Cell<bool>)> = Vec::with_capacity(carrier.iter().count());
     for member in carrier.iter() {
-        held.push((Cow::Borrowed(member.name), member, false));
+        held.push((Cow::Borrowed(member.name), member, Cell::default()));
         if has_any(member.name, NAME_CODES) {
-            held.push((decoded_name(member.name), member, false));
+            held.push((decoded_name(member.name), member, Cell::default()));
         }
     }
-    held.sort_by(|(one, ..), (other, ..)| one.cmp(other));
-    let mut judge = |name: &str, came_in: &Member<'_>| {
-        let begin = held.partition_point(|(it, ..)| &**it < name);
-        for (_, member, same) in held.iter_mut().skip(begin).take_while(|(it, ..)| it == name) {
-            *same = is_echo(member, came_in);
+    let names = Names::of(held.iter().map(|(name, ..)| &**name).collect());
+    let judge = |name: &str, came_in: &Member<'_>| {
+        for (_, member, same) in names.places(name).filter_map(|place| held.get(place)) {
+            same.set(is_echo(member, came_in));
         }
     };
     for member in inbound.iter() {
@@ -82,10 +95,11 @@ pub(crate) fn echoes<'a>(carrier: &'a Baggage, inbound: &Baggage) -> Vec<&'a str
             judge(&decoded_name(member.name), &member);
         }
     }
-    let last_of_each = held.chunk_by(|(one, ..), (other, ..)| one == other).filter_map(<[_]>::last);
-    let mut names: Vec<_> = last_of_each.filter(|(.., same)| *same).map(|(_, member, _)| member.name).collect();
-    names.sort_unstable();
-    names
+    let is_named = |at: &usize, name| held.get(*at).is_some_and(|(_, member, _)| member.name == name);
+    let is_last = |at, found_as, name| names.places(found_as).filter(|at| is_named(at, name)).last() == Some(at);
+    let echoed =
+        held.iter().enumerate().filter(|(at, (name, member, same))| same.get() && is_last(*at, name, member.name));
+    Names::of(echoed.map(|(_, (_, member, _))| member.name).collect())
 }
 
 /// Whether a member in a carrier says what this one, which came in, says. One with properties that differ is the
@@ -96,12 +110,6 @@ fn is_echo(held: &Member<'_>, came_in: &Member<'_>) -> bool {
     }
     let is_either = |value: &str| came_in.value() == value || as_form(came_in) == value;
     held.properties_raw().is_none() && (is_either(&held.value()) || is_either(&as_form(held)))
-}
-
-/// Members whose names look otherwise when they are decoded: by the decoded name, the last of each.
-fn decoded_names(baggage: &Baggage) -> BTreeMap<Cow<'_, str>, Member<'_>> {
-    let coded = baggage.iter().filter(|member| has_any(member.name, NAME_CODES));
-    coded.map(|member| (decoded_name(member.name), member)).collect()
 }
 
 /// What an API that decodes names makes of one. Rule B3 is not to.

@@ -93,6 +93,10 @@ impl BaggageWriter {
     /// Writes the members for which `keep` is true, as they came in: those that stood side by side stay so byte for
     /// byte, with the white space between them, if all of these fit.
     pub fn members(&mut self, baggage: &Baggage, mut keep: impl FnMut(&Member<'_>) -> bool) {
+        self.members_if(baggage, &mut keep);
+    }
+
+    fn members_if(&mut self, baggage: &Baggage, keep: &mut dyn FnMut(&Member<'_>) -> bool) {
         let mut rest = baggage.0.as_deref();
         let mut run = Run::default();
         while let Some(text) = rest {

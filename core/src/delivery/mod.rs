@@ -337,9 +337,13 @@ impl Delivery {
         Pushed::Queued { wake: idle && news }
     }
 
-    /// Counts spans that were lost before they could be pushed, such as one that ended in another process.
+    /// Counts spans that were lost before they could be pushed, such as one that ended in another process. The next flush
+    /// answers for them, unless they were another process's to deliver.
     pub fn count_lost(&mut self, reason: Reason, spans: u64) {
         self.stats.dropped.add(reason, spans);
+        if reason != Reason::Forked {
+            self.flushes.lost_at_push(spans);
+        }
     }
 
     /// Says what is to be done at this time, in ns. There is never more than one batch on its way, so that a backend

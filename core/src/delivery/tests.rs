@@ -530,6 +530,19 @@ fn statuses_mean_delivered_again_or_never() {
 }
 
 #[test]
+fn a_flush_answers_for_what_never_came_to_be_pushed() {
+    let mut bench = Bench::new(config());
+    bench.delivery.count_lost(Reason::TooLarge, 1);
+    bench.delivery.count_lost(Reason::Forked, 1);
+    for delivered in [false, true] {
+        let ticket = bench.delivery.flush();
+        assert_eq!(bench.delivery.flushed(&ticket), Some(delivered));
+        assert_eq!(bench.delivery.flush_end(ticket), delivered);
+        bench.delivery.count_lost(Reason::Forked, 1);
+    }
+}
+
+#[test]
 fn every_reason_has_a_counter_and_a_name() {
     let mut bench = Bench::new(config());
     for (count, reason) in (1..).zip(Reason::ALL) {

@@ -1,13 +1,12 @@
 //! A value as one text: compact JSON, or a text that is cut because it is too long.
 
 use alloc::borrow::Cow;
-use alloc::format;
 use alloc::string::String;
-use core::fmt::{self, Write as _};
 
 use super::Place;
 use crate::escape;
 use crate::limits::truncate_bytes;
+use crate::number;
 use crate::redact::{REDACTED, Redaction, Scope};
 use crate::value::Value;
 
@@ -81,28 +80,19 @@ impl Capped {
     }
 }
 
-impl fmt::Write for Capped {
-    fn write_str(&mut self, piece: &str) -> fmt::Result {
-        self.push(piece);
-        Ok(())
-    }
-}
-
 fn marker(cut: usize) -> String {
-    format!("… [{cut} bytes cut]")
+    let mut text = String::from("… [");
+    number::unsigned(cut as u64, &mut |piece| text.push_str(piece));
+    text.push_str(" bytes cut]");
+    text
 }
 
 fn write_json(value: &Value<'_>, redaction: &Redaction, place: Place, out: &mut Capped) {
     match value {
         Value::Null => out.push("null"),
         Value::Bool(value) => out.push(if *value { "true" } else { "false" }),
-        Value::Int(value) => {
-            let _ = write!(out, "{value}");
-        }
-        // Rust writes large and small ones with an exponent and the others with a fraction: JSON's grammar in both.
-        Value::Double(value) if value.is_finite() => {
-            let _ = write!(out, "{value:?}");
-        }
+        Value::Int(value) => number::integer(*value, &mut |piece| out.push(piece)),
+        Value::Double(value) if value.is_finite() => number::double(*value, &mut |piece| out.push(piece)),
         Value::Double(value) if value.is_nan() => out.push("\"NaN\""),
         Value::Double(value) => out.push(if *value > 0.0 { "\"Infinity\"" } else { "\"-Infinity\"" }),
         Value::Str(_) | Value::Bytes(_) if place.scope == Scope::Secret => write_json_string(REDACTED, out),
@@ -122,7 +112,7 @@ fn write_json(value: &Value<'_>, redaction: &Redaction, place: Place, out: &mut 
                 if index != 0 {
                     out.push(",");
                 }
-                write_json(item, redaction, place.below(place.scope), out);
+                write_json(item, redaction, place.below(redaction.item(place.scope, items, index)), out);
             }
             out.push("]");
         }

@@ -16,13 +16,13 @@
 //! | OJ11 | Arrays and maps within [`MAX_DEPTH`] others are written as `{}`. |
 
 use alloc::vec::Vec;
-use core::fmt::{self, Write as _};
 
 use super::reader::{
     Attributes, EventView, Fields, LinkView, MAX_DEPTH, Malformed, SpanView, StatusView, Text, ValueView, Wire,
 };
 use crate::escape;
 use crate::id::encode_hex;
+use crate::number;
 
 /// The dialect of OTLP/JSON: above all how enums are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -234,14 +234,18 @@ impl<'o> Object<'o> {
     /// Rule OJ4.
     fn uint64(&mut self, key: &str, value: u64) {
         if value != 0 {
-            write_display(format_args!("\"{value}\""), self.key(key));
+            let out = self.key(key);
+            out.push(b'"');
+            number::unsigned(value, &mut |piece| put(piece, out));
+            out.push(b'"');
         }
     }
 
     /// Rule OJ4.
     fn uint32(&mut self, key: &str, value: u32) {
         if value != 0 {
-            write_display(format_args!("{value}"), self.key(key));
+            let out = self.key(key);
+            number::unsigned(value.into(), &mut |piece| put(piece, out));
         }
     }
 
@@ -302,12 +306,17 @@ fn write_value(value: ValueView<'_>, enums: Enums, depth: u32, out: &mut Vec<u8>
     let mut object = Object::open(out);
     match value {
         ValueView::Null => {}
-        ValueView::Bool(value) => write_display(format_args!("{value}"), object.key("boolValue")),
-        ValueView::Int(value) => write_display(format_args!("\"{value}\""), object.key("intValue")),
-        // Rule OJ5. Debug is the shortest text that reads back as the same number; it always has a point or an exponent, so
-        // that it stays a floating-point number to readers that tell them apart.
+        ValueView::Bool(value) => put(if value { "true" } else { "false" }, object.key("boolValue")),
+        ValueView::Int(value) => {
+            let out = object.key("intValue");
+            out.push(b'"');
+            number::integer(value, &mut |piece| put(piece, out));
+            out.push(b'"');
+        }
+        // Rule OJ5.
         ValueView::Double(value) if value.is_finite() => {
-            write_display(format_args!("{value:?}"), object.key("doubleValue"));
+            let out = object.key("doubleValue");
+            number::double(value, &mut |piece| put(piece, out));
         }
         ValueView::Double(value) => {
             let out = object.key(if enums == Enums::Names { "stringValue" } else { "doubleValue" });
@@ -339,21 +348,17 @@ fn write_value(value: ValueView<'_>, enums: Enums, depth: u32, out: &mut Vec<u8>
 fn write_enum(number: i32, enums: Enums, names: &[&str], out: &mut Vec<u8>) {
     let name = usize::try_from(number).ok().and_then(|number| names.get(number));
     match name {
-        Some(name) if enums == Enums::Names => write_display(format_args!("\"{name}\""), out),
-        _ => write_display(format_args!("{number}"), out),
+        Some(name) if enums == Enums::Names => {
+            out.push(b'"');
+            put(name, out);
+            out.push(b'"');
+        }
+        _ => number::integer(number.into(), &mut |piece| put(piece, out)),
     }
 }
 
-fn write_display(text: fmt::Arguments<'_>, out: &mut Vec<u8>) {
-    struct Utf8<'o>(&'o mut Vec<u8>);
-    impl fmt::Write for Utf8<'_> {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            self.0.extend_from_slice(text.as_bytes());
-            Ok(())
-        }
-    }
-    // Writing into memory does not fail.
-    let _ = Utf8(out).write_fmt(text);
+fn put(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// Rule OJ8.

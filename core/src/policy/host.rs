@@ -3,6 +3,8 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
 
+use crate::octets::{cut_by, has};
+
 /// The host of a URL, read so strictly that every client that accepts the URL connects to this one.
 #[derive(Debug)]
 pub(super) enum Host<'a> {
@@ -22,7 +24,7 @@ struct Authority<'a> {
 impl<'a> Authority<'a> {
     fn of(text: &'a str) -> Option<Self> {
         let end = |text: &'a str| text.split(['/', '?', '#']).next().unwrap_or_default();
-        let (scheme, authority) = match text.split_once("//") {
+        let (scheme, authority) = match cut_by(text, b"//") {
             Some(("", rest)) => (None, end(rest)),
             Some((scheme, rest)) if scheme.ends_with(':') && !scheme.contains(['/', '?', '#']) => {
                 (scheme.strip_suffix(':'), end(rest))
@@ -43,7 +45,7 @@ impl<'a> Authority<'a> {
             return None;
         }
         let address = match authority.split_once('@') {
-            Some((_, address)) if address.contains('@') => return None,
+            Some((_, address)) if has(address, b'@') => return None,
             Some((_, address)) => address,
             None => authority,
         };
@@ -53,7 +55,7 @@ impl<'a> Authority<'a> {
         } else {
             match address.split_once(':') {
                 // An IPv6 address without brackets, as `server.address` holds it.
-                Some((_, rest)) if rest.contains(':') && !has_scheme => (address, None),
+                Some((_, rest)) if has(rest, b':') && !has_scheme => (address, None),
                 Some((host, port)) => (host, Some(port)),
                 None => (address, None),
             }
@@ -70,12 +72,25 @@ impl<'a> Authority<'a> {
         };
         port_is_fine.then_some(Self { scheme, host, port: port.filter(|port| !port.is_empty()) })
     }
+
+    /// The port, which may follow from the scheme; `Some(None)` if nothing says it.
+    fn port(&self) -> Option<Option<u32>> {
+        let is =
+            |names: [&str; 2]| self.scheme.is_some_and(|it| names.iter().any(|name| it.eq_ignore_ascii_case(name)));
+        match self.port {
+            Some(port) => port.parse().ok().map(Some),
+            None if is(["https", "wss"]) => Some(Some(443)),
+            None if is(["http", "ws"]) => Some(Some(80)),
+            None => Some(None),
+        }
+    }
 }
 
 impl<'a> Host<'a> {
-    /// The host of a URL, `host:port` or host.
-    pub(super) fn of(url_or_host: &'a str) -> Option<Self> {
-        Self::parse(Authority::of(url_or_host)?.host)
+    /// The host of a URL, `host:port` or host, and its port, as far as it is known.
+    pub(super) fn of(url_or_host: &'a str) -> Option<(Self, Option<u32>)> {
+        let authority = Authority::of(url_or_host)?;
+        Some((Self::parse(authority.host)?, authority.port()?))
     }
 
     fn parse(host: &'a str) -> Option<Self> {
@@ -83,7 +98,7 @@ impl<'a> Host<'a> {
         if let Some(inner) = host.strip_prefix('[') {
             return v6(inner.strip_suffix(']')?);
         }
-        if host.contains(':') {
+        if has(host, b':') {
             return v6(host);
         }
         let (name, rooted) = match host.strip_suffix('.') {
@@ -121,7 +136,7 @@ impl<'a> Host<'a> {
                     || address.octets().first().is_some_and(|it| it & 0xfe == 0xfc)
             }
             Self::Name { name, rooted } => {
-                if name.contains('.') {
+                if has(name, b'.') {
                     ["localhost", "internal", "local", "svc"].into_iter().any(|parent| is_below(name, parent))
                 } else {
                     // With its dot a single label is a top-level domain, and some of those have addresses.
@@ -160,7 +175,8 @@ fn is_below(name: &str, parent: &str) -> bool {
 pub(super) enum Pattern<'a> {
     Any,
     Below(Host<'a>),
-    Host(Host<'a>),
+    /// A host, at one port if there is one.
+    Host(Host<'a>, Option<u32>),
     /// The addresses that begin with the same bits.
     Network(IpAddr, u32),
 }
@@ -175,7 +191,7 @@ impl<'a> Pattern<'a> {
             // Nothing lies below an address.
             return Host::parse(parent).filter(|host| matches!(host, Host::Name { .. })).map(Self::Below);
         }
-        let authority = match entry.split_once("://") {
+        let authority = match cut_by(entry, b"://") {
             Some((_, rest)) => rest.strip_suffix('/').unwrap_or(rest),
             None => entry,
         };
@@ -184,7 +200,12 @@ impl<'a> Pattern<'a> {
             // All paths of a host are sent the same: an entry with one says what cannot be had.
             Some(_) => None,
             None if authority.contains(['?', '#', '@']) => None,
-            None => Host::of(entry).map(Self::Host),
+            // A scheme alone says no port: it is pasted with the host.
+            None => {
+                let authority = Authority::of(entry)?;
+                let port = authority.port.map(str::parse).transpose().ok()?;
+                Some(Self::Host(Host::parse(authority.host)?, port))
+            }
         }
     }
 
@@ -195,11 +216,12 @@ impl<'a> Pattern<'a> {
         Some(Self::Network(address, bits))
     }
 
-    pub(super) fn matches(&self, host: &Host<'_>) -> bool {
+    /// Whether it matches a host at a port, which may not be known.
+    pub(super) fn matches(&self, host: &Host<'_>, port: Option<u32>) -> bool {
         match (self, host) {
             (Self::Any, _) => true,
             (Self::Below(parent), _) => host.is_below(parent),
-            (Self::Host(listed), _) => host.is(listed),
+            (Self::Host(listed, at), _) => host.is(listed) && (at.is_none() || *at == port),
             (Self::Network(IpAddr::V4(start), bits), Host::Address(IpAddr::V4(address))) => {
                 let differing = start.to_bits() ^ address.to_bits();
                 differing.checked_shr(32_u32.saturating_sub(*bits)).unwrap_or(0) == 0
@@ -224,13 +246,7 @@ impl<'a> Origin<'a> {
     pub(super) fn of(url: &'a str) -> Option<Self> {
         let authority = Authority::of(url)?;
         let scheme = authority.scheme?;
-        let port = match authority.port {
-            Some(port) => Some(port.parse().ok()?),
-            None if scheme.eq_ignore_ascii_case("https") => Some(443),
-            None if scheme.eq_ignore_ascii_case("http") => Some(80),
-            None => None,
-        };
-        Some(Self { scheme, host: Host::parse(authority.host)?, port })
+        Some(Self { scheme, host: Host::parse(authority.host)?, port: authority.port()? })
     }
 }
 
@@ -245,5 +261,5 @@ pub(super) fn is_relative(url: &str) -> bool {
     // Browsers skip tabs and line ends, and spaces in front: "/\t/evil.example" has a host.
     let plain = url.bytes().all(|octet| octet >= b' ' && octet != b'\\') && !url.starts_with(' ');
     let first = url.split(['/', '?', '#']).next().unwrap_or_default();
-    plain && !url.starts_with("//") && !first.contains(':')
+    plain && !url.starts_with("//") && !has(first, b':')
 }

@@ -131,7 +131,9 @@ function foreignSpan(now: Context, found: Found): Context | undefined {
   const here = parentOf(now, undefined);
   if (here === undefined) return sent;
   if (theirs.traceId !== here.traceId) return undefined;
-  for (let span: any = current; span !== undefined && span !== null; span = unwrapped(span.outer)) {
+  const isOurs = current instanceof Span;
+  if (isOurs && current.ancestors.includes(theirs.spanId)) return undefined;
+  for (const span of isOurs ? [current, ...current.around] : [current]) {
     if (contextOf(span)?.spanId === theirs.spanId || parentIdOf(span) === theirs.spanId) return undefined;
   }
   return sent;
@@ -143,7 +145,7 @@ function isSet(span: any, key: string): boolean {
 
 /** The parent's id, as spans of OpenTelemetry's SDK have it, which tell no more of what is around them. */
 function parentIdOf(span: any): unknown {
-  return span.parentSpanContext?.spanId ?? span.parentSpanId;
+  return span?.parentSpanContext?.spanId ?? span?.parentSpanId;
 }
 
 /** Without the baggage. */

@@ -55,7 +55,7 @@ function wrapRequest(request: RequestFunction, protocol: string, tracer: Tracer 
       early?.call.fail(thrown);
       throw thrown;
     }
-    const call = early?.call ?? begun(made, tracer, spans);
+    const call = early?.call ?? begun(made, args, tracer, spans);
     if (call?.hasSpan === true) watch(made, call);
     return made;
   });
@@ -68,11 +68,11 @@ function named(name: string, like: RequestFunction, fn: RequestFunction): Reques
 }
 
 /** Begins the span of a request that was made, and gives it its headers. */
-function begun(made: ClientRequest, tracer: Tracer | undefined, spans: boolean): ClientCall | undefined {
+function begun(made: ClientRequest, args: any[], tracer: Tracer | undefined, spans: boolean): ClientCall | undefined {
   try {
     if (made.headersSent) return undefined;
     if (made.method === 'CONNECT') return undefined;
-    const url = urlOfTarget(`${made.protocol}//${hostOf(made)}`, made.path);
+    const url = urlOfTarget(`${made.protocol}//${hostOf(made, args)}`, made.path);
     if (url === undefined) return undefined;
     const found = read(made);
     const call = new ClientCall(tracer, made.method, url, spans, found);
@@ -84,10 +84,12 @@ function begun(made: ClientRequest, tracer: Tracer | undefined, spans: boolean):
   }
 }
 
-/** Whom a request is made to: what the header `Host` says is only the program's word, except for the port. */
-function hostOf(made: ClientRequest): string {
-  const port = /:\d+$/.exec(String(made.getHeader('host') ?? ''))?.[0] ?? '';
-  return `${bracketed(made.host)}${port}`;
+/** Whom a request is made to, with the port that Node takes: what the header `Host` says is only the program's word. */
+function hostOf(made: ClientRequest, args: any[]): string {
+  const base = typeof args[0] === 'string' || args[0] instanceof URL ? urlOf(String(args[0])) : undefined;
+  const options = base === undefined ? args[0] : args[1];
+  const port = options?.port || base?.port || options?.defaultPort || (made as any).agent?.defaultPort;
+  return `${bracketed(made.host)}${port ? `:${port}` : ''}`;
 }
 
 function bracketed(host: string): string {

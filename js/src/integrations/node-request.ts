@@ -79,17 +79,26 @@ function serverAttributes(incoming: IncomingMessage): Attributes {
 
 /** The route of Express, which it leaves on the request: what routers are mounted at, and the pattern within.
  *
- * Express keeps the mount path as it came; a parameter in it is known again where the router merges its parent's. */
+ * Express keeps the mount path as it came; a parameter in it is known again by its value where the router merges its
+ * parent's, which come first, in the order of their path. */
 export function expressRoute(incoming: any): unknown {
   const path: unknown = incoming.route?.path;
   if (typeof path !== 'string') return undefined;
   let base: string = typeof incoming.baseUrl === 'string' ? incoming.baseUrl : '';
   if (base !== '') {
-    const names = new Map(Object.entries(incoming.params ?? {}).map(([name, value]) => [value, name]));
-    base = base
-      .split('/')
-      .map((part) => (part !== '' && names.has(part) ? `:${names.get(part)}` : part))
-      .join('/');
+    const inherited = Object.entries(incoming.params ?? {}).filter(([name]) => !isParameter(path, name));
+    const parts = base.split('/');
+    // From the end: where a fixed part reads like a value, it mostly stands before the parameter.
+    for (let at = parts.length - 1; at > 0; at--) {
+      const found = parts[at] === '' ? -1 : inherited.findLastIndex(([, value]) => value === parts[at]);
+      if (found >= 0) parts[at] = `:${inherited.splice(found, 1)[0]![0]}`;
+    }
+    base = parts.join('/');
   }
   return path === '/' && base !== '' ? base : `${base}${path}`;
+}
+
+/** Whether a route's own path has a parameter of this name. */
+function isParameter(path: string, name: string): boolean {
+  return [...path.matchAll(/[:*]"?([\p{ID_Continue}$]+)/gu)].some(([, own]) => own === name);
 }

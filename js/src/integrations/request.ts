@@ -8,7 +8,7 @@
 
 import { check, kindName } from '../arguments.js';
 import { read } from '../carriers.js';
-import { BLOCK_KEY, ROOT, SCOPE_KEY, SPAN_KEY, SUPPRESS_KEY, active } from '../context.js';
+import { BLOCK_KEY, REQUEST_KEY, ROOT, SCOPE_KEY, SPAN_KEY, SUPPRESS_KEY, active } from '../context.js';
 import { report } from '../core.js';
 import { ERROR, SERVER, type ApiSpan, type Attributes, type Context } from '../otel-types.js';
 import { unwrapped } from '../parent.js';
@@ -70,21 +70,28 @@ export class Requests {
 
   /** Takes a request in; undefined where there is no tracer, where tracing is suppressed, or where something of ours goes
    * wrong. `fresh`: what is current here is left over from something else, unless an instrumentor has made the request's span. */
-  begin(carrier: unknown, name: string, attributes: () => Attributes, fresh = false): Request | undefined {
+  begin(
+    carrier: unknown,
+    name: string,
+    attributes: () => Attributes,
+    fresh = false,
+    by: Tracer | undefined = this.tracer,
+  ): Request | undefined {
     try {
       const now = active();
       if (now.getValue(SUPPRESS_KEY) === true) return undefined;
-      const tracer = choose(this.tracer, now);
+      const tracer = choose(by, now);
       if (tracer === undefined) return undefined;
       const theirs = serverSpan(now);
       let base = now;
       if (theirs === undefined) {
-        if (fresh) base = ROOT;
+        const request = now.getValue(REQUEST_KEY);
+        if (fresh) base = request === undefined ? ROOT : ROOT.setValue(REQUEST_KEY, request);
         // A server that was started inside a span runs its requests with that one current, long after it has ended.
         else if (hasEnded(now.getValue(SPAN_KEY))) base = now.deleteValue(SPAN_KEY);
       }
       let context = extract(base, read(carrier), tracer.core, this.policy);
-      if (this.sessions && scopeOf(context)?.view(tracer.core.handle).session === undefined) {
+      if ((this.sessions || tracer.core.sessionless) && scopeOf(context)?.view(tracer.core.handle).session === undefined) {
         const session = globalThis.crypto.randomUUID();
         context = context.setValue(SCOPE_KEY, withSession(scopeOf(context), tracer.core.handle, session, undefined, false));
       }

@@ -226,6 +226,27 @@ test('an error that nobody handles stays one', async () => {
   );
 });
 
+test('a header Host says nothing of where a request goes', async () => {
+  const { port } = new URL(url);
+  const headers = { host: 'virtual.example:9' };
+  const ways = [
+    () => http.get({ port, host: '127.0.0.1', headers }),
+    () => http.get(url, { headers }),
+    () => http.get(new URL(url), { headers: { host: 'virtual.example' } }),
+    () => http.get('http://127.0.0.1:9/', { port, headers }),
+    () => http.get({ hostname: '127.0.0.1', defaultPort: port, headers }),
+  ];
+  for (const ask of ways) {
+    known = tracer.recorded().length;
+    const [response] = await once(ask(), 'response');
+    await text(response);
+    const [span] = await clients();
+    assert.equal(span.attributes['url.full'], `${url}/`);
+    assert.equal(span.attributes['server.address'], '127.0.0.1');
+    assert.equal(span.attributes['server.port'], Number(port));
+  }
+});
+
 test('headers that Node writes at once', async () => {
   const { port } = new URL(url);
   for (const headers of [[['host', 'x'], ['x-a', '1'], ['x-a', '2']], ['host', 'x', 'x-a', '1', 'x-a', '2'], { Expect: '100-continue', 'x-a': '1, 2' }]) {
@@ -330,6 +351,20 @@ test('what a proxy passes on of its own caller is replaced', async () => {
   await withDistributedTraceContext(caller, tracer, () => tracer.startSpan('proxy', async () => (await fetch(url, { headers: caller })).text()));
   const [span] = await clients();
   assert.equal(seen[0].headers.traceparent, `00-0af7651916cd43dd8448eb211c80319c-${span.spanId}-01`);
+});
+
+test('what a program has injected further out, or was sent, is replaced however deep it is in spans', async () => {
+  const caller = { traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' };
+  const deep = (left, run) => tracer.startSpan(`depth ${left}`, () => (left > 0 ? deep(left - 1, run) : run()));
+  await withDistributedTraceContext(caller, tracer, () =>
+    deep(1, () => {
+      const own = injectContextIntoCarrier({}, tracer);
+      return deep(5, async () => {
+        for (const headers of [caller, own]) await (await fetch(url, { headers })).text();
+      });
+    }),
+  );
+  assert.equal((await clients(2)).length, 2);
 });
 
 test('a redirect: every hop is sent what may go there', async () => {

@@ -1,7 +1,7 @@
 // Requests that come in, through each framework's middleware: the same application, the same answers, the same spans.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer, get, request as ask } from 'node:http';
+import { Agent, createServer, get, request as ask } from 'node:http';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 
@@ -12,7 +12,7 @@ import Fastify5 from 'fastify';
 import Fastify4 from 'fastify4';
 import { Hono } from 'hono';
 import { streamText } from 'hono/streaming';
-import { Tracer } from 'tracebaton';
+import { Tracer, injectContextIntoCarrier } from 'tracebaton';
 import { expressErrors, expressMiddleware } from 'tracebaton/express';
 import { fastifyPlugin } from 'tracebaton/fastify';
 import { honoMiddleware } from 'tracebaton/hono';
@@ -451,3 +451,50 @@ test('options of a wrong type or name are named', () => {
     assert.throws(() => make({ policy: { inbund: 1 } }), { name: 'TypeError', message: /inbund/ });
   }
 });
+
+for (const [name, make] of Object.entries({ 'express 5': express5, 'express 4': express4 })) {
+  test(`${name}: parameters that have the same value, or read like what is fixed`, async () => {
+    const app = make();
+    app.use(expressMiddleware({ tracer }));
+    const answer = (request, response) => response.end();
+    app.use('/api/:tenant', make.Router({ mergeParams: true }).get('/u/:id', answer));
+    app.use('/of/:org/:team', make.Router({ mergeParams: true }).get('/', answer));
+    const server = createServer(app);
+    const url = await listening(server);
+    try {
+      for (const [path, route] of [
+        ['/api/t/u/5', '/api/:tenant/u/:id'],
+        ['/api/u/u/u', '/api/:tenant/u/:id'],
+        ['/api/5/u/5', '/api/:tenant/u/:id'],
+        ['/api/api/u/5', '/api/:tenant/u/:id'],
+        ['/of/a/a', '/of/:org/:team'],
+        ['/of/of/of', '/of/:org/:team'],
+      ]) {
+        const known = recorded(tracer).length;
+        await (await fetch(url + path)).text();
+        await until(() => recorded(tracer).length > known, 'a span');
+        assert.equal(recorded(tracer)[known].attributes['http.route'], route, path);
+      }
+    } finally {
+      server.close();
+    }
+  });
+
+  test(`${name}: a session that a handler creates does not come to the next request of the connection`, async () => {
+    const app = make();
+    app.get('/login', (request, response) => response.end(tracer.createSession({ sessionId: 'alice', skipApiCall: true })));
+    app.get('/health', (request, response) => response.end(injectContextIntoCarrier({}, tracer).baggage));
+    const server = createServer(app);
+    const url = await listening(server);
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    try {
+      for (const [path, expected] of [['/health', /session_id=own/], ['/login', /^alice$/], ['/health', /session_id=own/]]) {
+        const [response] = await once(get(url + path, { agent }), 'response');
+        assert.match(Buffer.concat(await response.toArray()).toString(), expected);
+      }
+    } finally {
+      agent.destroy();
+      server.close();
+    }
+  });
+}

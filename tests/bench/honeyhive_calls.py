@@ -1,6 +1,6 @@
 """What a HoneyHive user calls most, beside the `honeyhive` package: the same program with either, in one run.
 
-    python tests/bench/honeyhive.py [--rounds N] [--calls N] [--json FILE]
+    python tests/bench/honeyhive_calls.py [--rounds N] [--calls N] [--json FILE]
 
 `HONEYHIVE_PYTHON` names an interpreter that has the package; `SINK` names the counting receiver (an example of
 tests/bench-core), which both report to as to HoneyHive, with the same arguments. Each library runs in a process of its

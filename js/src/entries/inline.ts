@@ -1,0 +1,2 @@
+/** The module in base64: the build puts it here. */
+export const WASM = '';
