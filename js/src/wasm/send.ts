@@ -1,5 +1,7 @@
 /** The requests that bring spans to their destinations, by `fetch`. */
 
+import { ROOT, SUPPRESS_KEY, within } from '../context.js';
+
 const { fetch, AbortSignal } = globalThis as any;
 
 /** A request, as `bindings-wasm` describes it. */
@@ -29,6 +31,9 @@ const GZIP_ABOVE = 1024;
 const KEEPALIVE_MOST = 60_000;
 const NOTHING = new Uint8Array(0);
 
+// What delivers spans makes none, nor does it carry a session.
+const UNTRACED = ROOT.setValue(SUPPRESS_KEY, true);
+
 /** Sends a request and waits for the end of its answer. Nothing is thrown. `keepalive`: also while a page is left. */
 export async function send(request: Request, timeoutMs: number, keepalive: boolean): Promise<Reply> {
   try {
@@ -41,14 +46,15 @@ export async function send(request: Request, timeoutMs: number, keepalive: boole
       body = new Uint8Array(await new Response(packed as any).arrayBuffer());
       headers.set('content-encoding', 'gzip');
     }
-    const response = await fetch(request.url, {
+    const init = {
       method: request.method,
       headers,
       body,
       redirect: 'manual',
       signal: AbortSignal.timeout(Math.max(1, Math.min(request.timeout, timeoutMs))),
       ...(keepalive && body.length <= KEEPALIVE_MOST ? { keepalive } : undefined),
-    });
+    };
+    const response: any = await within(UNTRACED, () => fetch(request.url, init));
     const said = new Uint8Array(await response.arrayBuffer());
     // What a browser shows of a redirect it does not follow has no status.
     const status = response.status === 0 ? 300 : response.status;

@@ -105,12 +105,22 @@ test('with HH_DISABLE_HTTP_TRACING there are no spans of requests, and the sessi
   assert.equal(collector.spans.length, 0);
 });
 
-test('without the native part, the program runs all the same', async () => {
+test('without a backend, the program runs all the same', async () => {
   const server = await answering();
-  const env = { TRACEBATON_NATIVE_PATH: '/nowhere.node' };
+  const env = { TRACEBATON_NATIVE_PATH: '/nowhere.node', TRACEBATON_BACKEND: 'native' };
   const program = await Program.run('client.mjs', { collector, options: REGISTER, args: [server.url], env });
   assert.equal(program.output, 'answer\n');
   assert.match(program.errors, /TracebatonWarning: the program is not traced/);
+  server.close();
+});
+
+test('without the native part there is another, which does not trace what it sends', async () => {
+  const server = await answering();
+  collector.spans = [];
+  const env = { TRACEBATON_NATIVE_PATH: '/nowhere.node' };
+  const program = await Program.run('client.mjs', { collector, options: REGISTER, args: [server.url], env });
+  assert.equal(program.output + program.errors, 'answer\n');
+  assert.equal(collector.spans.length, 1);
   server.close();
 });
 
