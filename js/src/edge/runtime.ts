@@ -92,15 +92,9 @@ export function programName(): string | undefined {
   return undefined;
 }
 
-let api: any;
-
-/** Has the OpenTelemetry API known: `tracebaton/otel` does. */
-export function provideApi(given: any): void {
-  api = given;
-}
-
+/** The OpenTelemetry API is not looked for here: `tracer.provider` is for those who hand it on. */
 export function requireApi(): any {
-  return api;
+  return undefined;
 }
 
 /** Nothing is known of that. */
