@@ -1,7 +1,7 @@
 //! What became of a tracer's spans, and of its requests about sessions.
 
 use tracebaton::delivery::Stats;
-use tracebaton::exchange::stats;
+use tracebaton::tracer::stats;
 use tracebaton::value::Value;
 use tracebaton_export::{Sessions, Sink};
 

@@ -1,7 +1,6 @@
 //! The tracers of the process, and the instrumentations whose spans they make.
 
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
@@ -60,7 +59,8 @@ impl Native {
         let spool = spool.map(self::spool).transpose()?;
         let user_agent = user_agent();
         let reporter = Some(reports::reporter());
-        let common = Common { settings: &settings, user_agent: &user_agent, reporter, spool };
+        let resource = &settings.resource.encoded;
+        let common = Common { settings: &settings, resource, user_agent: &user_agent, reporter, spool };
         let invalid = |error: tracebaton_export::Invalid| {
             Error::value("exporter", format!("one that requests can be sent to: {error}"))
         };
@@ -101,10 +101,7 @@ impl Native {
                         && span.context.flags.is_sampled()
                         && !(skips_honeyhive && sink.style() == Style::HoneyHive) =>
                 {
-                    let taken = sink.take(library, started, |out| span.encode(out, place.routings.of(sink.style())));
-                    if !taken && matches!(sink, Sink::Console(_)) {
-                        reports::warn("the standard output cannot be written: spans are dropped");
-                    }
+                    sink.take(library, started, |out| span.encode(out, place.routings.of(sink.style())));
                 }
                 _ => started.into_iter().for_each(|started| sink.forget(started)),
             }
@@ -174,21 +171,9 @@ impl Native {
 
 /// The spool that options ask for.
 fn spool(options: SpoolOptions) -> Result<Spool, Error> {
-    const SIZES: RangeInclusive<u64> = Spool::BYTES_LEAST..=Spool::BYTES_MOST;
     let SpoolOptions { dir, bytes, bytes_of_environment, starts } = options;
-    let fitting = |bytes: u64| Some(bytes).filter(|bytes| SIZES.contains(bytes));
-    let bytes = match (bytes, bytes_of_environment) {
-        (Some(bytes), _) => {
-            let (least, most) = SIZES.into_inner();
-            let wanted = || Error::value("spool_bytes", format!("a number of bytes from {least} to {most}"));
-            fitting(bytes as u64).ok_or_else(wanted)?
-        }
-        (None, Some(text)) => text.parse().ok().and_then(fitting).unwrap_or_else(|| {
-            reports::warn("TRACEBATON_SPOOL_BYTES is no number of bytes that a spool can have: it has 64 MiB");
-            Spool::BYTES
-        }),
-        (None, None) => Spool::BYTES,
-    };
+    let bytes = Spool::size(bytes.map(|bytes| bytes as u64), bytes_of_environment.as_deref(), reports::warn)
+        .map_err(|wanted| Error::value("spool_bytes", wanted))?;
     Ok(Spool { starts, bytes, ..Spool::new(dir, "") })
 }
 

@@ -9,23 +9,20 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
+use tracebaton::SessionScope;
 use tracebaton::delivery;
-use tracebaton::flatten;
 use tracebaton::id::{TraceFlags, TraceId};
-use tracebaton::limits::Limits;
 use tracebaton::name_filter::NameFilters;
 use tracebaton::policy::InboundMode;
 use tracebaton::redact::Redaction;
 use tracebaton::registration::Start;
-use tracebaton::routing::{Routing, RoutingValues};
-use tracebaton::rule::RuleSet;
-use tracebaton::sampler::{Sampler, flags_of_new_span};
+use tracebaton::rule::{RuleCounts, RuleSet};
+use tracebaton::sampler::flags_of_new_span;
 use tracebaton::scope::TracerId;
-use tracebaton::session::honeyhive_session_id;
 use tracebaton::settings::{self, Settings};
 use tracebaton::span::instrumentation_scope;
-use tracebaton::value::Value;
-use tracebaton_export::{Exporter, Sessions, spool::Spool};
+use tracebaton::tracer::{Parts, Routings, Tracer, UNSAMPLED_WARNING, delivery_config};
+use tracebaton_export::{self as export, Exporter, Sessions, spool::Spool};
 
 use crate::arguments::Given;
 use crate::foreign::Foreign;
@@ -35,63 +32,23 @@ use crate::policy::Policy;
 use crate::report;
 use crate::scope::Scope;
 use crate::sdk::Outlet;
-use crate::session;
-use crate::sink::{self, Sink, Style, delivery_config};
+use crate::sink::{self, Sink, Style};
 use crate::stats;
 use crate::value::{attribute, captured, string};
 use crate::wait::{self, Wait};
 
-/// The routing attributes of a session, for each kind of destination.
-pub(crate) struct Routings {
-    raw: Routing,
-    /// None unless a destination wants it and it differs.
-    honeyhive: Option<Routing>,
-    /// Whether the session is still to be registered (REG1), which no caller's is.
-    unregistered: AtomicBool,
-}
-
-impl Routings {
-    /// Whether the session is to be registered now: the first time that it is asked, if at all.
-    pub(crate) fn is_to_be_registered(&self) -> bool {
-        self.unregistered.load(Ordering::Relaxed) && self.unregistered.swap(false, Ordering::Relaxed)
-    }
-
-    pub(crate) fn of(&self, style: Style) -> &Routing {
-        match (style, &self.honeyhive) {
-            (Style::HoneyHive, Some(routing)) => routing,
-            _ => &self.raw,
-        }
-    }
-
-    /// As those who read a span see it.
-    pub(crate) fn plain(&self) -> &Routing {
-        &self.raw
-    }
-}
-
 /// A tracer's native side.
 #[pyclass(frozen, module = "tracebaton._native")]
 pub(crate) struct Core {
-    pub(crate) id: TracerId,
+    /// What it is, exporters aside.
+    pub(crate) tracer: Tracer,
     pub(crate) sinks: Vec<Sink>,
     /// Whether spans are recorded when they begin, too.
     pub(crate) records_starts: bool,
     spool: Option<Spool>,
-    pub(crate) limits: Limits,
-    pub(crate) flatten: flatten::Options,
-    pub(crate) policy: tracebaton::policy::Policy,
-    settings: Settings,
-    session: String,
-    own: Arc<Routings>,
     pub(crate) sessions: Option<Sessions>,
-    /// Whether the first use of a session registers it.
-    registers: bool,
-    /// What the tracer's own session begins with.
-    inputs: Option<Value<'static>>,
-    pub(crate) unsampled: AtomicU64,
-    /// By the number of the rule.
-    pub(crate) inbound_dropped: [AtomicU64; 64],
-    pub(crate) outbound_dropped: [AtomicU64; 64],
+    /// What was to be sent and was left out.
+    pub(crate) outbound_dropped: RuleCounts,
     processor: PyOnceLock<Py<PyAny>>,
     has_processor: AtomicBool,
     foreign_sampler: PyOnceLock<Py<PyAny>>,
@@ -129,53 +86,39 @@ impl Core {
         };
         let settings = settings::resolve(&given.arguments(&given.exporter(), &given.headers()), &look_up)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let resource = &settings.resource.encoded;
         let spool = sink::spool(spool_dir, spool_bytes, look_up)?;
-        let sinks = settings.exporters.iter().map(|exporter| Sink::of(exporter, &settings, resource, spool.as_ref()));
-        let mut sinks = sinks.collect::<PyResult<Vec<_>>>()?;
+        let common = sink::common(&settings, &settings.resource.encoded, spool.as_ref());
+        let mut sinks: Vec<_> = sink::own_sinks(&common)?.into_iter().map(Sink::Own).collect();
         for worker in foreign.iter().flatten() {
             let resource = resource_dict(worker.py(), &settings)?;
             sinks.push(Sink::Foreign(Foreign::new(worker, delivery_config(&settings, Style::Raw), &resource)?));
         }
-        let session = settings.session_id.clone().unwrap_or_else(ids::uuid4);
-        let wants_uuid = sinks.iter().any(|sink| sink.style() == Style::HoneyHive);
-        let sessions = session::sessions(&settings)?;
-        let registers = register && sessions.is_some();
-        let own = Arc::new(routings(
-            &session,
-            settings.session_name.as_deref(),
-            settings.project.as_deref(),
-            &settings.source,
-            wants_uuid,
-            registers,
-        ));
-        let redaction = if redact { Redaction::Default } else { Redaction::Off };
+        let sessions = Sessions::of(&common).map_err(sink::invalid)?;
         for warning in &settings.warnings {
             report::warn(warning);
         }
+        let parts = Parts {
+            policy: policy.inner.clone(),
+            redaction: if redact { Redaction::Default } else { Redaction::Off },
+            session: ids::uuid4(),
+            registers: register,
+            inputs: inputs.map(captured),
+            // They are set later.
+            name_filters: None,
+        };
         Ok(Self {
-            id: TracerId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             records_starts: sinks.iter().any(Sink::records_starts),
+            tracer: Tracer::new(TracerId(NEXT_ID.fetch_add(1, Ordering::Relaxed)), settings, parts),
             spool,
             sinks,
-            limits: settings.limits,
-            flatten: flatten::Options::new(&settings.limits, redaction),
-            policy: policy.inner.clone(),
-            session,
-            own,
             sessions,
-            registers,
-            inputs: inputs.map(captured),
-            unsampled: AtomicU64::new(0),
-            inbound_dropped: [const { AtomicU64::new(0) }; 64],
-            outbound_dropped: [const { AtomicU64::new(0) }; 64],
+            outbound_dropped: RuleCounts::new(),
             processor: PyOnceLock::new(),
             has_processor: AtomicBool::new(false),
             foreign_sampler: PyOnceLock::new(),
             owner: PyOnceLock::new(),
             name_filters: OnceLock::new(),
             outlets: Mutex::default(),
-            settings,
         })
     }
 
@@ -188,7 +131,7 @@ impl Core {
     /// Whether the tracer does anything.
     #[getter]
     pub(crate) fn enabled(&self) -> bool {
-        self.settings.enabled
+        self.tracer.settings().enabled
     }
 
     /// Whether spans go anywhere else than to HoneyHive.
@@ -205,44 +148,45 @@ impl Core {
 
     #[getter]
     fn session_id(&self) -> &str {
-        &self.session
+        self.tracer.session()
     }
 
     #[getter]
     fn session_name(&self) -> Option<&str> {
-        self.settings.session_name.as_deref()
+        self.tracer.settings().session_name.as_deref()
     }
 
     #[getter]
     fn project(&self) -> Option<&str> {
-        self.settings.project.as_deref()
+        self.tracer.settings().project.as_deref()
     }
 
     #[getter]
     fn source(&self) -> &str {
-        &self.settings.source
+        &self.tracer.settings().source
     }
 
     #[getter]
     fn verbose(&self) -> bool {
-        self.settings.verbose
+        self.tracer.settings().verbose
     }
 
     #[getter]
     fn test_mode(&self) -> bool {
-        self.settings.test_mode
+        self.tracer.settings().test_mode
     }
 
     /// What decides which traces are recorded, in words.
     #[getter]
     fn sampler(&self) -> String {
-        format!("{:?}", self.settings.sampler)
+        format!("{:?}", self.tracer.settings().sampler)
     }
 
     /// The policy, if it does not go on with callers' traces. A propagator follows it.
     #[getter]
     fn inbound_policy(&self) -> Option<Policy> {
-        (self.policy.inbound != InboundMode::Continue).then(|| Policy { inner: self.policy.clone() })
+        let policy = self.tracer.policy();
+        (policy.inbound != InboundMode::Continue).then(|| Policy { inner: policy.clone() })
     }
 
     /// The sampler of OpenTelemetry's SDK that was set.
@@ -259,7 +203,7 @@ impl Core {
     /// The attributes of the resource.
     #[getter]
     fn resource<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        resource_dict(py, &self.settings)
+        resource_dict(py, self.tracer.settings())
     }
 
     /// The handle with which a library's spans are made.
@@ -318,11 +262,7 @@ impl Core {
 
     /// The spans that an exporter `memory` holds, each as OTLP/JSON.
     fn memory(&self) -> Vec<Vec<u8>> {
-        let lists = self.sinks.iter().filter_map(|sink| match sink {
-            Sink::Memory(spans) => Some(spans.lock().unwrap_or_else(PoisonError::into_inner).clone()),
-            _ => None,
-        });
-        lists.flatten().collect()
+        self.sinks.iter().filter_map(Sink::own).flat_map(export::Sink::memory).collect()
     }
 
     /// What became of the spans so far: a dict.
@@ -333,20 +273,20 @@ impl Core {
 
 impl Core {
     pub(crate) fn own_routings(&self) -> Arc<Routings> {
-        Arc::clone(&self.own)
+        Arc::clone(self.tracer.own_routings())
     }
 
     /// The session that holds where no other does.
     pub(crate) fn own_session(&self) -> &str {
-        &self.session
+        self.tracer.session()
     }
 
     pub(crate) fn own_project(&self) -> Option<&str> {
-        self.settings.project.as_deref()
+        self.tracer.settings().project.as_deref()
     }
 
     pub(crate) fn own_source(&self) -> &str {
-        &self.settings.source
+        &self.tracer.settings().source
     }
 
     /// Registers the session that holds in a scope with HoneyHive, if that is to be done and was not yet (REG1).
@@ -361,59 +301,23 @@ impl Core {
     #[cold]
     pub(crate) fn register(&self, scope: Option<&Scope>, start: Start<'_>) -> bool {
         let Some(sessions) = &self.sessions else { return false };
-        let given = scope.and_then(|scope| scope.inner().session_for(self.id, &self.policy));
-        let name = scope.and_then(|scope| scope.inner().session_name_for(self.id, &self.policy));
-        let project = scope.and_then(|scope| scope.inner().project_for(self.id, &self.policy));
-        let start = Start {
-            session_id: given.unwrap_or(&self.session),
-            session_name: name.or(self.settings.session_name.as_deref()),
-            source: start.source.or(Some(&self.settings.source)),
-            project: project.or(self.settings.project.as_deref()),
-            inputs: start.inputs.or_else(|| if given.is_none() { self.inputs.clone() } else { None }),
-            ..start
-        };
-        sessions.register(&start, &self.flatten)
-    }
-
-    /// The routing attributes of a scope: `None` where the tracer's own holds. `foreign` says that a caller sent the
-    /// session, who then is the one to name it.
-    pub(crate) fn routings_for(
-        &self,
-        session: Option<&str>,
-        name: Option<&str>,
-        project: Option<&str>,
-        foreign: bool,
-    ) -> Arc<Routings> {
-        if session.is_none() && project.is_none() {
-            return self.own_routings();
-        }
-        let name = name.or_else(|| self.settings.session_name.as_deref().filter(|_| !foreign));
-        Arc::new(routings(
-            session.unwrap_or(&self.session),
-            name,
-            project.or(self.settings.project.as_deref()),
-            &self.settings.source,
-            self.own.honeyhive.is_some() || self.sinks.iter().any(|sink| sink.style() == Style::HoneyHive),
-            self.registers && !foreign,
-        ))
+        let scope = scope.map_or(&SessionScope::EMPTY, Scope::inner);
+        sessions.register(&self.tracer.start_of(scope, start), self.tracer.flatten())
     }
 
     /// The flags of a new span's context, and whether it is recorded.
     pub(crate) fn sample(&self, trace_id: TraceId, parent: &Parent<'_>) -> (TraceFlags, bool) {
-        let context = parent.context();
-        let decided = self.settings.sampler.decide(trace_id, context.map(|it| (it.flags, it.is_remote)));
-        let sampled = self.settings.enabled && decided.is_sampled();
-        (self.flags_of(parent, sampled), sampled)
+        self.tracer.sample(trace_id, parent.context().map(|it| (it.flags, it.is_remote)))
     }
 
     /// The flags of a new span's context.
     pub(crate) fn flags_of(&self, parent: &Parent<'_>, sampled: bool) -> TraceFlags {
-        flags_of_new_span(parent.context().map(|it| it.flags), self.settings.random_flag, sampled)
+        flags_of_new_span(parent.context().map(|it| it.flags), self.tracer.settings().random_flag, sampled)
     }
 
     /// The sampler of OpenTelemetry's SDK that decides, if one does.
     pub(crate) fn foreign_sampler(&self, py: Python<'_>) -> Option<&Py<PyAny>> {
-        self.foreign_sampler.get(py).filter(|_| self.settings.enabled)
+        self.foreign_sampler.get(py).filter(|_| self.tracer.settings().enabled)
     }
 
     /// Whether a span of this name is exported. The name is asked for only if that matters.
@@ -423,24 +327,17 @@ impl Core {
     }
 
     pub(crate) fn count_unsampled(&self, py: Python<'_>) {
-        if self.settings.enabled
-            && self.unsampled.fetch_add(1, Ordering::Relaxed) == 0
-            && self.foreign_sampler.get(py).is_none()
-            && matches!(self.settings.sampler, Sampler::ParentBased(_))
-        {
-            report::warn(
-                "a caller sent \"not sampled\", so its spans are left out (sampler=\"always_on\" records them; \
-                 stats() counts them)",
-            );
+        if self.tracer.count_unsampled(1) && self.foreign_sampler.get(py).is_none() {
+            report::warn(UNSAMPLED_WARNING);
         }
     }
 
     pub(crate) fn count_inbound(&self, dropped: RuleSet) {
-        count(&self.inbound_dropped, dropped);
+        self.tracer.count_inbound(dropped);
     }
 
     pub(crate) fn count_outbound(&self, dropped: RuleSet) {
-        count(&self.outbound_dropped, dropped);
+        self.outbound_dropped.count(dropped);
     }
 
     pub(crate) fn has_processor(&self) -> bool {
@@ -478,35 +375,13 @@ impl Core {
 
     /// Exporters like those of the sinks, for spans of another resource.
     pub(crate) fn exporters_for(&self, resource: &[u8]) -> PyResult<Vec<Exporter>> {
-        let sinks = self
-            .settings
-            .exporters
-            .iter()
-            .map(|exporter| Sink::of(exporter, &self.settings, resource, self.spool.as_ref()));
-        let exporters = sinks.map(|sink| Ok(sink?.exporter().cloned()));
-        Ok(exporters.collect::<PyResult<Vec<_>>>()?.into_iter().flatten().collect())
+        let common = sink::common(self.tracer.settings(), resource, self.spool.as_ref());
+        Ok(sink::own_sinks(&common)?.iter().filter_map(|sink| sink.exporter().cloned()).collect())
     }
 
     /// Counts a span that ended in another process than it began in.
     pub(crate) fn count_forked(&self) {
-        for sink in &self.sinks {
-            match sink {
-                Sink::Network(exporter, _) => exporter.count_lost(delivery::Reason::Forked, 1),
-                Sink::Foreign(foreign) => foreign.queue().count_lost(delivery::Reason::Forked, 1),
-                Sink::Memory(_) | Sink::Console(_) => {}
-            }
-        }
-    }
-}
-
-fn count(counts: &[AtomicU64; 64], dropped: RuleSet) {
-    if dropped.is_empty() {
-        return;
-    }
-    for rule in dropped.iter() {
-        if let Some(count) = counts.get(rule as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        self.sinks.iter().for_each(|sink| sink.count_lost(delivery::Reason::Forked, 1));
     }
 }
 
@@ -517,28 +392,6 @@ fn resource_dict<'py>(py: Python<'py>, settings: &Settings) -> PyResult<Bound<'p
         out.set_item(key, value)?;
     }
     Ok(out)
-}
-
-/// Encodes the routing attributes of a session.
-fn routings(
-    session: &str,
-    name: Option<&str>,
-    project: Option<&str>,
-    source: &str,
-    wants_uuid: bool,
-    register: bool,
-) -> Routings {
-    let values = RoutingValues {
-        session: Some(session),
-        otel_session: Some(session),
-        session_name: name,
-        project,
-        source: Some(source),
-    };
-    let uuid = honeyhive_session_id(session);
-    let honeyhive =
-        (wants_uuid && uuid != session).then(|| Routing::new(&RoutingValues { session: Some(&uuid), ..values }));
-    Routings { raw: Routing::new(&values), honeyhive, unregistered: AtomicBool::new(register) }
 }
 
 /// A library that makes spans, and the tracer that they are made for.

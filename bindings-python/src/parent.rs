@@ -29,7 +29,7 @@ impl<'py> Parent<'py> {
         let mut current = unwrapped(current);
         loop {
             let outer = match current.cast::<SpanBase>() {
-                Ok(span) if span.get().core.get().id == tracer && !span.get().is_no_op() => {
+                Ok(span) if span.get().core.get().tracer.id() == tracer && !span.get().is_no_op() => {
                     return Ok(Self::Own(span.clone()));
                 }
                 Ok(span) => span.get().outer.as_ref().map(|outer| outer.bind(current.py()).clone()),

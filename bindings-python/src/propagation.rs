@@ -118,7 +118,7 @@ fn into_context<'py>(
     let types = types::get(py)?;
     let policy = match (policy, core) {
         (Some(policy), _) => &policy.inner,
-        (None, Some(core)) => &core.get().policy,
+        (None, Some(core)) => core.get().tracer.policy(),
         (None, None) => &DEFAULT_POLICY,
     };
     let inbound = extract_collected(&found.collected(), policy);
@@ -138,7 +138,7 @@ fn into_context<'py>(
         }
         None => before.as_ref().and_then(|scope| scope.get().view.as_ref().map(|view| view.clone_ref(py))),
     };
-    let tracer = core.map(|core| core.get().id);
+    let tracer = core.map(|core| core.get().tracer.id());
     let span = inbound.span.clone();
     let scope = match before.as_ref().map(|scope| scope.get().inner()).filter(|before| !before.is_empty()) {
         Some(before) => Scope::new(before.with_inbound(tracer, &inbound), view),
@@ -225,13 +225,13 @@ pub(crate) fn inject(
     let meant = core.map(Bound::get);
     // A disabled tracer passes on what came in, and says nothing itself.
     let core = meant.filter(|core| core.enabled());
-    let policy = meant.map_or(&DEFAULT_POLICY, |core| &core.policy);
+    let policy = meant.map_or(&DEFAULT_POLICY, |core| core.tracer.policy());
     let allowed = url.map_or(Allowed::ALL, |url| policy.destination(&string(url)));
 
     let current = context.get_item(&types.span_key)?;
     let mut span = match (&current, meant) {
         (Some(span), Some(core)) => {
-            swallow(py, parent::Parent::of(span, core.id))?.and_then(parent::Parent::into_context)
+            swallow(py, parent::Parent::of(span, core.tracer.id()))?.and_then(parent::Parent::into_context)
         }
         (Some(span), None) => swallow(py, context_of(span))?.flatten(),
         _ => None,
@@ -248,7 +248,7 @@ pub(crate) fn inject(
         restore(span, scope);
     }
     let inner = scope.as_ref().map(|scope| scope.get().inner());
-    let id = meant.map(|core| core.id);
+    let id = meant.map(|core| core.tracer.id());
     let session =
         core.map(|core| inner.and_then(|it| it.session_for(id, policy)).unwrap_or_else(|| core.own_session()));
     let project = core.and_then(|core| inner.and_then(|it| it.project_for(id, policy)).or_else(|| core.own_project()));

@@ -9,7 +9,9 @@ use tracebaton::context::SpanContext;
 use tracebaton::extract::Inbound;
 use tracebaton::scope::{SessionScope, TracerId};
 
-use crate::core::{Core, Routings};
+use tracebaton::tracer::Routings;
+
+use crate::core::Core;
 use crate::value::string;
 
 /// The value under the scope key of a context. Immutable: a block sets another one and goes back to this.
@@ -45,22 +47,16 @@ impl Scope {
 
     pub(crate) fn routings(&self, core: &Core) -> Arc<Routings> {
         let mut known = self.routings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, routings)) = known.iter().find(|(id, _)| *id == core.id) {
+        if let Some((_, routings)) = known.iter().find(|(id, _)| *id == core.tracer.id()) {
             return Arc::clone(routings);
         }
-        let (scope, policy) = (self.inner(), &core.policy);
-        let routings = core.routings_for(
-            scope.session_for(core.id, policy),
-            scope.session_name_for(core.id, policy),
-            scope.project_for(core.id, policy),
-            scope.session_is_inbound(core.id, policy),
-        );
-        known.push((core.id, Arc::clone(&routings)));
+        let routings = core.tracer.routings(self.inner());
+        known.push((core.tracer.id(), Arc::clone(&routings)));
         routings
     }
 
     pub(crate) fn link(&self, core: &Core) -> Option<&SpanContext> {
-        self.inner().link(core.id, &core.policy)
+        self.inner().link(core.tracer.id(), core.tracer.policy())
     }
 }
 
@@ -80,14 +76,14 @@ impl Scope {
     ) -> PyResult<Self> {
         let inner = base.map(|base| base.get().inner().clone()).unwrap_or_default();
         let inner = inner
-            .with_named_session(core.id, &string(session_id), name.map(string).as_deref(), registered)
+            .with_named_session(core.tracer.id(), &string(session_id), name.map(string).as_deref(), registered)
             .map_err(|error| PyValueError::new_err(format!("session_id: {error}")))?;
         Ok(Self::new(inner, base.and_then(|base| base.get().view.as_ref().map(|view| view.clone_ref(py)))))
     }
 
     /// The session that holds in this scope for the tracer of `core`, unless it is the tracer's own.
     fn session_for(&self, core: &Core) -> Option<&str> {
-        self.inner().session_for(core.id, &core.policy)
+        self.inner().session_for(core.tracer.id(), core.tracer.policy())
     }
 }
 

@@ -16,7 +16,7 @@ use tracebaton::routing::{Routing, RoutingKey};
 use tracebaton::session::honeyhive_session_id;
 use tracebaton::span::{Attributes, Kind, LinkHead, SpanHead, SpanWriter, StatusCode, instrumentation_scope, resource};
 use tracebaton::value::Value;
-use tracebaton_export::Exporter;
+use tracebaton_export::{self as export, Exporter};
 
 use crate::clock::{given_ns, wall_ns};
 use crate::core::Core;
@@ -141,7 +141,7 @@ impl Core {
             };
             taken &= match sink {
                 // They are in the order of the sinks.
-                Sink::Network(..) => exporters
+                Sink::Own(export::Sink::Network(..)) => exporters
                     .next()
                     .is_none_or(|exporter| !matches!(exporter.record(scope, encode), Pushed::Dropped(_))),
                 sink => sink.take(span.py(), scope, None, encode),
@@ -342,7 +342,7 @@ pub(crate) fn sdk_started<'py>(
         Some(scope) => scope.cast_into::<SessionScope>().ok().map(Bound::unbind),
         // As for our own spans: a context made by hand from a span alone.
         None => match context.get_item(types.span_key.bind(py))? {
-            Some(current) => Parent::of(&current, core.id)?.scope(py),
+            Some(current) => Parent::of(&current, core.tracer.id())?.scope(py),
             None => None,
         },
     };
@@ -350,10 +350,10 @@ pub(crate) fn sdk_started<'py>(
     let routings = scope.map_or_else(|| core.own_routings(), |scope| scope.routings(core));
     core.use_session(scope, &routings);
     let out = PyDict::new(py);
-    for (key, value) in routings.plain().iter() {
+    for (key, value) in routings.of(Style::Raw).iter() {
         out.set_item(key.as_str(), to_python(py, value)?)?;
     }
-    let keys = &core.policy.baggage_attributes;
+    let keys = &core.tracer.policy().baggage_attributes;
     if !keys.is_empty()
         && let Some(baggage) = context.get_item(types.baggage_key.bind(py))?
         && let Ok(baggage) = baggage.cast_into::<PyDict>()
@@ -374,7 +374,7 @@ pub(crate) fn sdk_started<'py>(
 pub(crate) fn sdk_ending<'py>(core: &Core, attributes: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
     let py = attributes.py();
     let out = PyDict::new(py);
-    let redaction = &core.flatten.redaction;
+    let redaction = &core.tracer.flatten().redaction;
     let mut event_type = Derivation::default();
     for (key, value) in attributes.iter() {
         let Ok(key) = key.cast::<PyString>() else {

@@ -1,35 +1,13 @@
 //! Sessions at HoneyHive: where they are told about, and what is merged into them.
 
-use std::time::Duration;
-
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use tracebaton::SessionScope;
 use tracebaton::registration::{Enrichment, Start};
-use tracebaton::settings::Settings;
-use tracebaton_export::{Api, Sessions};
 
 use crate::core::Core;
-use crate::report;
 use crate::scope::Scope;
-use crate::sink::user_agent;
 use crate::value::captured;
-
-/// How long one request may take, as HoneyHive's own client has it.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Requests about sessions, if spans go to HoneyHive.
-pub(crate) fn sessions(settings: &Settings) -> PyResult<Option<Sessions>> {
-    let Some(honeyhive) = &settings.honeyhive else { return Ok(None) };
-    let api = Api {
-        base_url: honeyhive.base_url.clone(),
-        headers: honeyhive.headers.clone(),
-        timeout: TIMEOUT,
-        user_agent: user_agent(),
-    };
-    let reporter: tracebaton_export::Reporter = std::sync::Arc::new(report::warn);
-    Sessions::new(api, Some(reporter)).map(Some).map_err(|error| PyValueError::new_err(error.to_string()))
-}
 
 /// Registers the session of a scope with what it begins with, unless somebody else does or nobody is to; if it was
 /// registered before, that is merged into it. Nothing happens where spans do not go to HoneyHive.
@@ -86,6 +64,6 @@ pub(crate) fn enrich_session(
             None => core.use_session(None, &core.own_routings()),
         }
     }
-    let session = scope.and_then(|scope| scope.inner().session_for(core.id, &core.policy));
-    Ok(sessions.enrich(session.unwrap_or(core.own_session()), enrichment, &core.flatten))
+    let session = core.tracer.session_in(scope.map_or(&SessionScope::EMPTY, Scope::inner));
+    Ok(sessions.enrich(session, enrichment, core.tracer.flatten()))
 }

@@ -1,82 +1,69 @@
 //! Where a tracer's spans go.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
-use pyo3::{PyResult, Python};
-use tracebaton::delivery::{self, Pushed, Scope, Stats};
-use tracebaton::otlp::json::{self, Enums};
-use tracebaton::settings::{self, Encoding, Settings};
+use pyo3::{PyErr, PyResult, Python};
+use tracebaton::delivery::{Pushed, Reason, Scope, Stats};
+use tracebaton::settings::Settings;
+pub(crate) use tracebaton::tracer::Style;
 use tracebaton_export::spool::Spool;
-use tracebaton_export::{Console, Destination, Exporter, Started};
+use tracebaton_export::{self as export, Common, Exporter, Invalid, Started};
 
 use crate::foreign::Foreign;
 use crate::report;
 
-/// Which of a session's two ids a destination knows it by.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
-    /// The id as it travels on the wire.
-    Raw,
-    /// A UUID, which HoneyHive wants.
-    HoneyHive,
-}
+/// What requests call this package.
+const USER_AGENT: &str =
+    concat!("tracebaton/", env!("CARGO_PKG_VERSION"), " OTel-OTLP-Exporter-Python/", env!("CARGO_PKG_VERSION"));
 
 /// One place that spans go to.
 pub(crate) enum Sink {
-    /// A backend, over the network.
-    Network(Exporter, Style),
-    /// A list that tests read.
-    Memory(Mutex<Vec<Vec<u8>>>),
-    /// The process's standard output, a line of JSON for each span.
-    Console(Console),
+    /// A backend, a list for tests, or the standard output.
+    Own(export::Sink),
     /// An exporter of OpenTelemetry's SDK.
     Foreign(Foreign),
 }
 
+/// What the sinks of a tracer have in common, for spans of a resource (an OTLP `Resource` message).
+pub(crate) fn common<'a>(settings: &'a Settings, resource: &'a [u8], spool: Option<&Spool>) -> Common<'a> {
+    Common { settings, resource, user_agent: USER_AGENT, reporter: Some(Arc::new(report::warn)), spool: spool.cloned() }
+}
+
+/// A destination that no request could be sent to.
+pub(crate) fn invalid(error: Invalid) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// A sink for every exporter in the settings.
+pub(crate) fn own_sinks(common: &Common<'_>) -> PyResult<Vec<export::Sink>> {
+    let sinks = common.settings.exporters.iter().map(|exporter| export::Sink::of(exporter, common));
+    sinks.collect::<Result<_, _>>().map_err(invalid)
+}
+
 impl Sink {
-    /// The exporter that settings describe, for spans of a resource (an OTLP `Resource` message).
-    pub(crate) fn of(
-        exporter: &settings::Exporter,
-        settings: &Settings,
-        resource: &[u8],
-        spool: Option<&Spool>,
-    ) -> PyResult<Self> {
-        let (otlp, style) = match exporter {
-            settings::Exporter::HoneyHive(otlp) => (otlp, Style::HoneyHive),
-            settings::Exporter::Otlp(otlp) => (otlp, Style::Raw),
-            settings::Exporter::Console => return Ok(Self::Console(Console::new())),
-            settings::Exporter::Memory => return Ok(Self::Memory(Mutex::default())),
-        };
-        let destination = Destination {
-            url: otlp.url.clone(),
-            headers: otlp.headers.clone(),
-            encoding: match otlp.encoding {
-                Encoding::Protobuf => tracebaton_export::Encoding::Protobuf,
-                Encoding::Json(enums) => tracebaton_export::Encoding::Json(enums),
-            },
-            gzip: otlp.gzip,
-            timeout: Duration::from_nanos(otlp.timeout_ns),
-            user_agent: user_agent(),
-            tls: otlp.tls.clone(),
-        };
-        let reporter: tracebaton_export::Reporter = Arc::new(report::warn);
-        let label = if style == Style::HoneyHive { "honeyhive" } else { "otlp" };
-        let spool = spool.map(|spool| Spool { label: label.to_owned(), ..spool.clone() });
-        let config = delivery_config(settings, style);
-        let exporter = Exporter::with_spool(destination, config, resource, Some(reporter), spool)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        Ok(Self::Network(exporter, style))
+    /// The place, if it is no exporter of the SDK's.
+    pub(crate) fn own(&self) -> Option<&export::Sink> {
+        match self {
+            Self::Own(sink) => Some(sink),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    pub(crate) fn foreign(&self) -> Option<&Foreign> {
+        match self {
+            Self::Own(_) => None,
+            Self::Foreign(foreign) => Some(foreign),
+        }
+    }
+
+    pub(crate) fn exporter(&self) -> Option<&Exporter> {
+        self.own().and_then(export::Sink::exporter)
     }
 
     pub(crate) fn style(&self) -> Style {
-        match self {
-            Self::Network(_, style) => *style,
-            Self::Memory(_) | Self::Console(_) | Self::Foreign(_) => Style::Raw,
-        }
+        self.own().map_or(Style::Raw, export::Sink::style)
     }
 
     /// Takes a span that `encode` appends as an entry of `ScopeSpans.spans`; whether it was not dropped. What becomes
@@ -89,36 +76,18 @@ impl Sink {
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
         match self {
-            Self::Network(exporter, _) => {
-                return !matches!(exporter.record_started(scope, started, encode), Pushed::Dropped(_));
-            }
+            Self::Own(sink) => sink.take(scope, started, encode),
             Self::Foreign(foreign) => {
                 let mut entry = Vec::new();
                 encode(&mut entry);
-                return !matches!(foreign.push(py, scope, &entry), Pushed::Dropped(_));
-            }
-            Self::Memory(spans) => {
-                let mut entry = Vec::new();
-                encode(&mut entry);
-                if let Some(line) = as_json(&entry) {
-                    spans.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-                }
-            }
-            Self::Console(console) => {
-                let mut entry = Vec::new();
-                encode(&mut entry);
-                if as_json(&entry).is_some_and(|json| !console.print(json)) {
-                    report::warn("the standard output cannot be written: spans are dropped");
-                    return false;
-                }
+                !matches!(foreign.push(py, scope, &entry), Pushed::Dropped(_))
             }
         }
-        true
     }
 
     /// Whether there is a spool for starts.
     pub(crate) fn records_starts(&self) -> bool {
-        self.exporter().is_some_and(Exporter::records_starts)
+        self.own().is_some_and(export::Sink::records_starts)
     }
 
     /// Records in the spool, if there is one, that a span begins.
@@ -128,54 +97,34 @@ impl Sink {
         scope: &Scope,
         encode: impl FnOnce(&mut Vec<u8>) -> Option<&'a Arc<[u8]>>,
     ) -> Option<Started> {
-        self.exporter()?.start(scope, encode)
+        self.own()?.start(scope, encode)
     }
 
     /// The span will not be taken.
     pub(crate) fn forget(&self, started: Started) {
-        if let Some(exporter) = self.exporter() {
-            exporter.forget(started);
+        if let Some(sink) = self.own() {
+            sink.forget(started);
         }
     }
 
-    pub(crate) fn exporter(&self) -> Option<&Exporter> {
+    /// Counts spans that were lost before they came here.
+    pub(crate) fn count_lost(&self, reason: Reason, spans: u64) {
         match self {
-            Self::Network(exporter, _) => Some(exporter),
-            Self::Memory(_) | Self::Console(_) | Self::Foreign(_) => None,
-        }
-    }
-
-    pub(crate) fn foreign(&self) -> Option<&Foreign> {
-        match self {
-            Self::Foreign(foreign) => Some(foreign),
-            _ => None,
+            Self::Own(sink) => sink.count_lost(reason, spans),
+            Self::Foreign(foreign) => foreign.queue().count_lost(reason, spans),
         }
     }
 
     pub(crate) fn stats(&self) -> Option<Stats> {
         match self {
-            Self::Network(exporter, _) => Some(exporter.stats()),
+            Self::Own(sink) => sink.stats(),
             Self::Foreign(foreign) => Some(foreign.queue().stats()),
-            Self::Console(console) => Some(console.stats()),
-            Self::Memory(_) => None,
-        }
-    }
-
-    pub(crate) fn console(&self) -> Option<&Console> {
-        match self {
-            Self::Console(console) => Some(console),
-            _ => None,
         }
     }
 
     /// What statistics call it: an address without path and credentials, or a word.
     pub(crate) fn name(&self) -> String {
-        match self {
-            Self::Network(exporter, _) => exporter.destination().shown_url(),
-            Self::Memory(_) => "memory".to_owned(),
-            Self::Console(_) => "console".to_owned(),
-            Self::Foreign(_) => "opentelemetry".to_owned(),
-        }
+        self.own().map_or_else(|| "opentelemetry".to_owned(), export::Sink::name)
     }
 }
 
@@ -185,52 +134,13 @@ pub(crate) fn spool(
     bytes: Option<u64>,
     look_up: impl Fn(&str) -> Option<String>,
 ) -> PyResult<Option<Spool>> {
-    const SIZES: RangeInclusive<u64> = Spool::BYTES_LEAST..=Spool::BYTES_MOST;
-    if bytes.is_some_and(|bytes| !SIZES.contains(&bytes)) {
-        let (least, most) = SIZES.into_inner();
-        return Err(PyValueError::new_err(format!("spool_bytes must be a number of bytes from {least} to {most}")));
-    }
-    let dir = dir.or_else(|| look_up("TRACEBATON_SPOOL_DIR").map(PathBuf::from));
-    let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) else { return Ok(None) };
-    let of_environment = || {
-        let bytes = look_up("TRACEBATON_SPOOL_BYTES").filter(|text| !text.is_empty())?.parse().ok();
-        if bytes.is_none_or(|bytes| !SIZES.contains(&bytes)) {
-            report::warn("TRACEBATON_SPOOL_BYTES is no number of bytes that a spool can have: it has 64 MiB");
-        }
-        bytes.filter(|bytes| SIZES.contains(bytes))
-    };
+    let dir =
+        dir.or_else(|| look_up("TRACEBATON_SPOOL_DIR").map(PathBuf::from)).filter(|dir| !dir.as_os_str().is_empty());
+    let of_environment = dir.as_ref().and_then(|_| look_up("TRACEBATON_SPOOL_BYTES"));
+    let bytes = Spool::size(bytes, of_environment.as_deref(), report::warn)
+        .map_err(|wanted| PyValueError::new_err(format!("spool_bytes must be {wanted}")))?;
+    let Some(dir) = dir else { return Ok(None) };
     let is_off = |text: String| matches!(text.to_ascii_lowercase().as_str(), "false" | "0" | "no" | "off");
-    Ok(Some(Spool {
-        starts: !look_up("TRACEBATON_SPOOL_STARTS").is_some_and(is_off),
-        bytes: bytes.or_else(of_environment).unwrap_or(Spool::BYTES),
-        ..Spool::new(dir, "")
-    }))
-}
-
-/// The OTLP/JSON of a span, from its entry: a tag, the length, the span.
-fn as_json(entry: &[u8]) -> Option<Vec<u8>> {
-    let length = entry.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count();
-    let mut out = Vec::new();
-    json::span(entry.get(length + 2..)?, Enums::Numbers, &mut out).ok()?;
-    Some(out)
-}
-
-/// What requests call this package.
-pub(crate) fn user_agent() -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    format!("tracebaton/{version} OTel-OTLP-Exporter-Python/{version}")
-}
-
-/// The bounds and times of a queue.
-pub(crate) fn delivery_config(settings: &Settings, style: Style) -> delivery::Config {
-    let defaults = delivery::Config::default();
-    let batch = &settings.batch;
-    delivery::Config {
-        queue_spans: batch.queue_spans,
-        batch_spans: batch.batch_spans,
-        delay_ns: if batch.disabled { 0 } else { batch.delay_ns.unwrap_or(defaults.delay_ns) },
-        hold_ns: if style == Style::HoneyHive { delivery::HOLD_NS } else { 0 },
-        give_up_ns: batch.export_timeout_ns.unwrap_or(defaults.give_up_ns),
-        ..defaults
-    }
+    let starts = !look_up("TRACEBATON_SPOOL_STARTS").is_some_and(is_off);
+    Ok(Some(Spool { starts, bytes, ..Spool::new(dir, "") }))
 }

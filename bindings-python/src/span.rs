@@ -10,12 +10,13 @@ use pyo3::types::{PyDict, PyMappingProxy, PyString, PyTuple};
 use tracebaton::context::SpanContext;
 use tracebaton::id::SpanId;
 use tracebaton::span::{Exception, Kind, StatusCode};
+use tracebaton::tracer::Routings;
 use tracebaton_export::{Started, fork};
 
 use crate::attributes::each_attribute;
 use crate::carrier::swallow;
 use crate::clock::{Anchor, given_ns};
-use crate::core::{Core, Instrumentation, Routings};
+use crate::core::{Core, Instrumentation};
 use crate::parent::Parent;
 use crate::remote::restore;
 use crate::report;
@@ -125,7 +126,7 @@ impl SpanBase {
         let types = types::get(py)?;
         let outer = from.get_item(types.span_key.bind(py))?;
         let mut parent = match &outer {
-            Some(outer) => Parent::of(outer, core.id)?,
+            Some(outer) => Parent::of(outer, core.tracer.id())?,
             None => Parent::None,
         };
         let scope = match from.get_item(types.scope_key.bind(py))? {
@@ -248,7 +249,8 @@ impl SpanBase {
         if !self.is_recording() {
             return Ok(false);
         }
-        let put = self.put(self.attributes.bind(py), self.core.get().limits.attributes, key, value)?;
+        let put =
+            self.put(self.attributes.bind(py), self.core.get().tracer.settings().limits.attributes, key, value)?;
         if put == Put::Dropped {
             self.state().dropped_attributes += 1;
         }
@@ -272,7 +274,7 @@ impl SpanBase {
         if !self.is_recording() {
             return Ok(());
         }
-        let limits = &self.core.get().limits;
+        let limits = &self.core.get().tracer.settings().limits;
         let (attributes, dropped) = self.collection(py, attributes, limits.attributes_per_event)?;
         let time_ns = given_ns(timestamp).unwrap_or_else(|| self.anchor.time_ns());
         let mut state = self.state();
@@ -320,7 +322,7 @@ impl SpanBase {
         if !self.is_recording() {
             return Ok(());
         }
-        let limits = &self.core.get().limits;
+        let limits = &self.core.get().tracer.settings().limits;
         let (attributes, dropped) = self.collection(py, attributes, limits.attributes_per_link)?;
         let Some(parts) = swallow(py, span_context::Parts::of(context))? else {
             report::warn(NO_LINK);
@@ -422,7 +424,7 @@ impl SpanBase {
     /// A copy of the attributes with those that the encoder adds: routing and event type.
     fn _all_attributes(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
         let all = self.attributes.bind(py).copy()?;
-        for (key, value) in self.routings.plain().iter() {
+        for (key, value) in self.routings.of(Style::Raw).iter() {
             if !all.contains(key.as_str())? {
                 all.set_item(key.as_str(), to_python(py, value)?)?;
             }
@@ -575,7 +577,7 @@ impl SpanBase {
 
     /// Sets the attributes that the policy makes of baggage.
     fn take_baggage(&self, py: Python<'_>, from: &Bound<'_, PyDict>) -> PyResult<()> {
-        let keys = &self.core.get().policy.baggage_attributes;
+        let keys = &self.core.get().tracer.policy().baggage_attributes;
         if keys.is_empty() {
             return Ok(());
         }

@@ -55,8 +55,8 @@ pub(crate) fn for_cores(what: Wait, py: Python<'_>, cores: &[&Core], time: Durat
         let delivered = foreign.finish(py, flush, left);
         done = done.and_then(|done| Ok(done & delivered?));
     }
-    let consoles = cores.iter().flat_map(|core| core.sinks.iter().filter_map(Sink::console));
-    let printed = consoles.fold(true, |printed, console| printed & console.flush());
+    let printed = cores.iter().flat_map(|core| core.sinks.iter().filter_map(Sink::own));
+    let printed = printed.fold(true, |printed, sink| printed & sink.printed());
     done.map(|done| done & printed)
 }
 

@@ -1,9 +1,9 @@
 //! The WebAssembly backend of the npm package `tracebaton`: core's exchange over linear memory, and delivery that
 //! JavaScript drives.
 //!
-//! Only numbers cross the border: texts, trees and records are in one piece of memory, whose place [`reserve`] tells, in
-//! the layouts of [`tracebaton::exchange`]. There is no clock, no entropy and no network here: JavaScript passes times
-//! and random bytes in, and makes the requests that [`poll`] has it make.
+//! Only numbers cross the border: texts, trees and records are in one piece of memory, whose place `reserve` tells, in
+//! the layouts of `tracebaton::exchange`. There is no clock, no entropy and no network here: JavaScript passes times
+//! and random bytes in, and makes the requests that `poll` has it make.
 //!
 //! Whatever fails here without an error of its own is a trap: JavaScript then makes a new instance.
 #![cfg(target_arch = "wasm32")]
@@ -36,7 +36,7 @@ pub fn reserve(bytes: usize) -> *mut u8 {
     state::with(|state| state.memory.reserve(bytes))
 }
 
-/// The same for what [`submit`], [`poll`] and [`answered`] exchange, which may be while an operation's request is written.
+/// The same for what `submit`, `poll` and `answered` exchange, which may be while an operation's request is written.
 #[wasm_bindgen]
 pub fn mail(bytes: usize) -> *mut u8 {
     state::with(|state| state.mail.reserve(bytes))

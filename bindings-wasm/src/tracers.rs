@@ -10,15 +10,15 @@ use core::cell::RefCell;
 
 use tracebaton::SessionScope;
 use tracebaton::delivery::{Config, Pushed, Reason, Scope, Stats};
+use tracebaton::exchange::Error;
 use tracebaton::exchange::options::{self, Binding, Init};
 use tracebaton::exchange::record::Head;
 use tracebaton::exchange::session::Registration;
-use tracebaton::exchange::{Error, stats};
 use tracebaton::otlp::json::{self, Enums};
 use tracebaton::registration::{self, Enrichment, Registered, Request, Start};
 use tracebaton::scope::TracerId;
 use tracebaton::settings::{Encoding, Exporter};
-use tracebaton::tracer::{Parts, Routings, Style, Tracer, delivery_config};
+use tracebaton::tracer::{Parts, Routings, Style, Tracer, delivery_config, stats};
 use tracebaton::value::Value;
 
 use crate::outbox::{Outbox, add};

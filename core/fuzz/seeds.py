@@ -5,30 +5,15 @@
 """
 
 import hashlib
-import json
 import shutil
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-VECTORS = HERE.parent.parent / "tests" / "vectors"
+sys.path.insert(0, str(HERE.parent.parent / "tests" / "vectors"))
+from vector_files import cases_of
+
 END = b"\xff"  # what ends a part of an input: see fuzz_targets/lines.rs
-
-
-def written_out(node: object) -> object:
-    """A node of a vector file with `$text`, `$join` and `$list` written out."""
-    if isinstance(node, list):
-        return [written_out(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    node = {key: written_out(value) for key, value in node.items()}
-    if "$text" in node or "$list" in node:
-        item, count = node.get("$text") or node["$list"]
-        return item * count if "$text" in node else [item] * count
-    return "".join(node["$join"]) if "$join" in node else node
-
-
-def cases(name: str) -> list[dict]:
-    return [written_out(case) for case in json.loads((VECTORS / f"{name}.json").read_text())["cases"]]
 
 
 def header(text: str) -> bytes:
@@ -41,7 +26,7 @@ def lines(*parts: object) -> bytes:
 
 
 def traceparent() -> list[bytes]:
-    return [lines(*map(header, case["input"]["headers"])) for case in cases("traceparent")]
+    return [lines(*map(header, case["input"]["headers"])) for case in cases_of("traceparent")]
 
 
 def tracestate() -> list[bytes]:
@@ -49,16 +34,16 @@ def tracestate() -> list[bytes]:
         inserted = [step["insert"] for step in case["input"].get("steps", []) if "insert" in step] or [["k", "v"]]
         return lines(*map(header, case["input"]["headers"]), *map(header, inserted[0]))
 
-    return [one(case) for case in cases("tracestate")]
+    return [one(case) for case in cases_of("tracestate")]
 
 
 def baggage() -> list[bytes]:
-    inputs = [case["input"] for case in cases("baggage")]
+    inputs = [case["input"] for case in cases_of("baggage")]
     return [bytes([180, 255]) + lines(*map(header, one["headers"])) for one in inputs if "headers" in one]
 
 
 def percent() -> list[bytes]:
-    members = [member for case in cases("baggage") for member in case["expected"].get("members", [])]
+    members = [member for case in cases_of("baggage") for member in case["expected"].get("members", [])]
     return [member["raw_value"].encode() for member in members] + [member["value"].encode() for member in members]
 
 
@@ -74,7 +59,7 @@ def extract() -> list[bytes]:
         pairs = [header(name) + b":" + header(value) for name, value in given["carrier"]]
         return bytes([policy_bits(given.get("policy", {}))]) + lines(*pairs)
 
-    return [one(case["input"]) for case in cases("extract") if isinstance(case["input"]["carrier"], list)]
+    return [one(case["input"]) for case in cases_of("extract") if isinstance(case["input"]["carrier"], list)]
 
 
 def inject() -> list[bytes]:
@@ -88,11 +73,11 @@ def inject() -> list[bytes]:
         own = [given.get(name) for name in ("session", "project", "source")]
         return lines(*own, parent, span.get("tracestate"), header(inbound), header(",".join(carried)), *entries)
 
-    return [one(case["input"]) for case in cases("inject")]
+    return [one(case["input"]) for case in cases_of("inject")]
 
 
 def destination() -> list[bytes]:
-    return [case["input"]["to"].encode() for case in cases("policy") if "to" in case["input"]]
+    return [case["input"]["to"].encode() for case in cases_of("policy") if "to" in case["input"]]
 
 
 def settings() -> list[bytes]:
@@ -105,11 +90,11 @@ def settings() -> list[bytes]:
         given = {**case.get("arguments", {}), **case.get("environment", {})}
         return lines(*(f"{name}={flat(value)}".encode() for name, value in given.items()))
 
-    return [one(case) for case in cases("settings")]
+    return [one(case) for case in cases_of("settings")]
 
 
 def otlp() -> list[bytes]:
-    return [bytes.fromhex(case["input"]["span"]) for case in cases("otlp_json") if "span" in case["input"]]
+    return [bytes.fromhex(case["input"]["span"]) for case in cases_of("otlp_json") if "span" in case["input"]]
 
 
 def spool() -> list[bytes]:
@@ -135,7 +120,7 @@ def exchange() -> list[bytes]:
 
     ids = b"0af7651916cd43dd8448eb211c80319c00f067aa0ba902b7"
     found = []
-    for case in cases("extract"):
+    for case in cases_of("extract"):
         if isinstance(case["input"]["carrier"], list):
             count, given = pairs(case)
             found.append(bytes([4]) + words(4, count, 0, 0, 0, 0) + given)

@@ -6,6 +6,7 @@
 //! apart (`B14a.members`).
 
 use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $name:ident = $id:literal, $rejects:literal, $sentence:literal;)*) => {
@@ -216,6 +217,41 @@ impl FromIterator<Rule> for RuleSet {
 impl fmt::Debug for RuleSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter().map(Rule::id)).finish()
+    }
+}
+
+/// How often something was left out by each rule. Counted by all threads.
+#[derive(Debug)]
+pub struct RuleCounts([AtomicUsize; 64]);
+
+impl RuleCounts {
+    /// Nothing was left out.
+    pub const fn new() -> Self {
+        Self([const { AtomicUsize::new(0) }; 64])
+    }
+
+    /// Counts the rules of a set. An empty one costs nothing.
+    pub fn count(&self, dropped: RuleSet) {
+        if dropped.is_empty() {
+            return;
+        }
+        for rule in dropped.iter() {
+            if let Some(count) = self.0.get(rule as usize) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Each rule by which something was left out, and how often, in the order of [`Rule::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (Rule, usize)> {
+        let count = |rule: Rule| self.0.get(rule as usize).map_or(0, |it| it.load(Ordering::Relaxed));
+        Rule::ALL.iter().map(move |rule| (*rule, count(*rule))).filter(|(_, count)| *count > 0)
+    }
+}
+
+impl Default for RuleCounts {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

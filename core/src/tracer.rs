@@ -13,12 +13,14 @@ use crate::policy::Policy;
 use crate::redact::Redaction;
 use crate::registration::Start;
 use crate::routing::{Routing, RoutingValues};
-use crate::rule::{Rule, RuleSet};
+use crate::rule::{RuleCounts, RuleSet};
 use crate::sampler::{Sampler, flags_of_new_span};
 use crate::scope::{SessionScope, TracerId};
 use crate::session::honeyhive_session_id;
 use crate::settings::{Exporter, Settings};
 use crate::value::Value;
+
+pub mod stats;
 
 /// By which of a session's two ids a destination knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -109,8 +111,7 @@ pub struct Tracer {
     inputs: Option<Value<'static>>,
     name_filters: Option<NameFilters>,
     unsampled: AtomicUsize,
-    /// By the number of the rule.
-    inbound_dropped: [AtomicUsize; 64],
+    inbound_dropped: RuleCounts,
 }
 
 /// What is said of the first span that is left out because a caller sent "not sampled".
@@ -137,7 +138,7 @@ impl Tracer {
             inputs,
             name_filters,
             unsampled: AtomicUsize::new(0),
-            inbound_dropped: [const { AtomicUsize::new(0) }; 64],
+            inbound_dropped: RuleCounts::new(),
             settings,
         }
     }
@@ -160,6 +161,11 @@ impl Tracer {
     /// How captured values become attributes.
     pub const fn flatten(&self) -> &flatten::Options {
         &self.flatten
+    }
+
+    /// The routing attributes of spans where no other session or project holds.
+    pub const fn own_routings(&self) -> &Arc<Routings> {
+        &self.own
     }
 
     /// The session that holds where no other does.
@@ -240,20 +246,12 @@ impl Tracer {
 
     /// Counts the rules by which something that came in was left out.
     pub fn count_inbound(&self, dropped: RuleSet) {
-        if dropped.is_empty() {
-            return;
-        }
-        for rule in dropped.iter() {
-            if let Some(count) = self.inbound_dropped.get(rule as usize) {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        self.inbound_dropped.count(dropped);
     }
 
-    /// Each rule by which something was left out, and how often.
-    pub fn inbound_dropped(&self) -> impl Iterator<Item = (Rule, usize)> {
-        let count = |rule: Rule| self.inbound_dropped.get(rule as usize).map_or(0, |it| it.load(Ordering::Relaxed));
-        Rule::ALL.iter().map(move |rule| (*rule, count(*rule))).filter(|(_, count)| *count > 0)
+    /// How often something that came in was left out, by rule.
+    pub const fn inbound_dropped(&self) -> &RuleCounts {
+        &self.inbound_dropped
     }
 
     /// What decides which traces are recorded, in words.
@@ -320,6 +318,7 @@ pub fn exporter_names(settings: &Settings) -> Vec<&'static str> {
 mod tests {
     use super::*;
     use crate::extract::extract;
+    use crate::rule::Rule;
     use crate::settings::{Arguments, resolve};
     use std::string::ToString;
 
@@ -381,7 +380,7 @@ mod tests {
         assert_eq!(tracer.unsampled(), 3);
         tracer.count_inbound([Rule::SessionEmpty, Rule::SessionLength].into_iter().collect());
         tracer.count_inbound(Rule::SessionEmpty.into());
-        let mut counts: Vec<_> = tracer.inbound_dropped().collect();
+        let mut counts: Vec<_> = tracer.inbound_dropped().iter().collect();
         counts.sort_by_key(|(_, count)| *count);
         assert_eq!(counts, [(Rule::SessionLength, 1), (Rule::SessionEmpty, 2)]);
     }

@@ -4,8 +4,12 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a broken invariant is a panic")]
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "in a test that is a panic")]
 
+#[path = "support/random.rs"]
+mod random;
+
 use std::collections::BTreeMap;
 
+use random::Random;
 use tracebaton::delivery::{Answer, Config, Delivery, Next, Pushed, Scope};
 use tracebaton::id::{SpanId, TraceFlags, TraceId};
 use tracebaton::limits::Limits;
@@ -15,18 +19,6 @@ use tracebaton::span::{Kind, SpanHead, SpanWriter, StatusCode};
 
 const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
-
-/// xorshift64*
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-}
 
 struct Trace {
     id: u8,

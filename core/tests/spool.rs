@@ -3,25 +3,17 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a broken invariant is a panic")]
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "in a test that is a panic")]
 
+#[path = "support/random.rs"]
+mod random;
+
 use std::collections::BTreeSet;
 
+use random::Random;
 use tracebaton::delivery::{Answer, Batch, Config, Delivery, Next, Scope};
 use tracebaton::otlp::reader::{Repeated, SpanView};
 use tracebaton::spool::{Header, Recovery, Spool};
 
 const MS: u64 = 1_000_000;
-
-/// xorshift64*
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-}
 
 /// The entry of a span of a trace, local root or not.
 fn entry(trace: u8, id: u64, is_root: bool) -> Vec<u8> {

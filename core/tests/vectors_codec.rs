@@ -7,6 +7,9 @@
     reason = "a malformed vector fails its test; serde_json's index gives null for what is missing"
 )]
 
+#[path = "support/vectors.rs"]
+mod vectors;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -17,6 +20,7 @@ use tracebaton::id::SpanId;
 use tracebaton::rule::{Rule, RuleSet};
 use tracebaton::traceparent::Traceparent;
 use tracebaton::tracestate::TraceState;
+use vectors::expand;
 
 /// The rules of `traceparent`, `tracestate` and `baggage`: so many of each.
 const RULES: [(&str, usize); 3] = [("TP", 18), ("TS", 12), ("B", 15)];
@@ -200,26 +204,6 @@ fn cases(file: &str) -> Vec<Value> {
     let read = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut file: Map<String, Value> = serde_json::from_str(&read).unwrap();
     serde_json::from_value(expand(file.remove("cases").unwrap())).unwrap()
-}
-
-/// Writes out what the vectors abbreviate: `$text`, `$join` and `$list`.
-fn expand(value: Value) -> Value {
-    match value {
-        Value::Array(items) => items.into_iter().map(expand).collect(),
-        Value::Object(fields) => {
-            let fields: Map<_, _> = fields.into_iter().map(|(key, value)| (key, expand(value))).collect();
-            if let Some([part, times]) = fields.get("$text").and_then(Value::as_array).map(Vec::as_slice) {
-                text(part).repeat(number(times).unwrap()).into()
-            } else if let Some([item, times]) = fields.get("$list").and_then(Value::as_array).map(Vec::as_slice) {
-                vec![item.clone(); number(times).unwrap()].into()
-            } else if let Some(parts) = fields.get("$join").and_then(Value::as_array) {
-                parts.iter().map(text).collect::<String>().into()
-            } else {
-                fields.into()
-            }
-        }
-        other => other,
-    }
 }
 
 /// Header values: each code point is one octet.

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "support/vectors.rs"]
+mod vectors;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
@@ -18,6 +21,7 @@ use tracebaton::rule::{Rule, RuleSet};
 use tracebaton::scope::{SessionScope, TracerId};
 use tracebaton::session;
 use tracebaton::tracestate::TraceState;
+use vectors::expand;
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -248,27 +252,6 @@ fn run(file: &str, of: impl Fn(&Value) -> Value) {
         }
     }
     assert!(failures.is_empty(), "{file}: {} of {}:\n{}", failures.len(), names.len(), failures.join("\n"));
-}
-
-/// A value with its `$text`, `$join` and `$list` written out.
-fn expand(value: Value) -> Value {
-    match value {
-        Value::Array(items) => items.into_iter().map(expand).collect(),
-        Value::Object(fields) => {
-            if let Some([text, times]) = fields.get("$text").and_then(Value::as_array).map(Vec::as_slice) {
-                return text.as_str().unwrap().repeat(usize::try_from(times.as_u64().unwrap()).unwrap()).into();
-            }
-            if let Some(parts) = fields.get("$join").and_then(Value::as_array) {
-                let parts = parts.iter().map(|part| expand(part.clone()).as_str().unwrap().to_string());
-                return parts.collect::<String>().into();
-            }
-            if let Some([item, times]) = fields.get("$list").and_then(Value::as_array).map(Vec::as_slice) {
-                return vec![expand(item.clone()); usize::try_from(times.as_u64().unwrap()).unwrap()].into();
-            }
-            fields.into_iter().map(|(key, value)| (key, expand(value))).collect::<serde_json::Map<_, _>>().into()
-        }
-        other => other,
-    }
 }
 
 fn pairs(carrier: &Value) -> Pairs {

@@ -5,19 +5,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracebaton::delivery::{Drops, Reason, Stats};
 
+use crate::report::Reporter;
+
 /// A sink that prints. It counts what it could not print, as when the output is a pipe whose reader is gone.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Console {
+    reporter: Option<Reporter>,
     printed: AtomicU64,
     lost: AtomicU64,
     /// What flushes have answered for.
     reported: AtomicU64,
 }
 
+impl std::fmt::Debug for Console {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Console").field("printed", &self.printed).field("lost", &self.lost).finish_non_exhaustive()
+    }
+}
+
 impl Console {
-    /// Nothing was printed yet.
-    pub const fn new() -> Self {
-        Self { printed: AtomicU64::new(0), lost: AtomicU64::new(0), reported: AtomicU64::new(0) }
+    /// Nothing was printed yet. `reporter` is told when something cannot be.
+    pub fn new(reporter: Option<Reporter>) -> Self {
+        Self { reporter, ..Self::default() }
     }
 
     /// Prints a span, given as JSON without line ends; whether it could.
@@ -27,6 +36,9 @@ impl Console {
         let printed = std::io::stdout().lock().write_all(&json).is_ok();
         let count = if printed { &self.printed } else { &self.lost };
         count.fetch_add(1, Ordering::Relaxed);
+        if let Some(reporter) = self.reporter.as_ref().filter(|_| !printed) {
+            reporter("the standard output cannot be written: spans are dropped");
+        }
         printed
     }
 

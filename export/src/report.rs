@@ -62,6 +62,11 @@ impl News {
         said.insert(message.to_owned(), now);
         true
     }
+
+    /// Forgets what was said: for tests.
+    pub fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 /// A kind of trouble: reported once until the destination accepts spans again.

@@ -35,6 +35,8 @@ pub enum Sink {
 pub struct Common<'a> {
     /// What the tracer was told to do.
     pub settings: &'a Settings,
+    /// The resource whose spans they are (an OTLP `Resource` message): as a rule that of the settings.
+    pub resource: &'a [u8],
     /// The `User-Agent` of requests.
     pub user_agent: &'a str,
     /// Is told about trouble.
@@ -60,7 +62,7 @@ impl Sink {
         let (otlp, label) = match exporter {
             settings::Exporter::HoneyHive(otlp) => (otlp, "honeyhive"),
             settings::Exporter::Otlp(otlp) => (otlp, "otlp"),
-            settings::Exporter::Console => return Ok(Self::Console(Console::new())),
+            settings::Exporter::Console => return Ok(Self::Console(Console::new(common.reporter.clone()))),
             settings::Exporter::Memory => return Ok(Self::Memory(Mutex::default())),
         };
         let destination = Destination {
@@ -77,8 +79,7 @@ impl Sink {
         };
         let spool = common.spool.clone().map(|spool| Spool { label: label.to_owned(), ..spool });
         let config: Config = delivery_config(common.settings, style);
-        let resource = &common.settings.resource.encoded;
-        let exporter = Exporter::with_spool(destination, config, resource, common.reporter.clone(), spool)?;
+        let exporter = Exporter::with_spool(destination, config, common.resource, common.reporter.clone(), spool)?;
         Ok(Self::Network(exporter, style))
     }
 
@@ -98,7 +99,8 @@ impl Sink {
         }
         let mut entry = Vec::new();
         encode(&mut entry);
-        let Some(line) = as_json(&entry) else { return false };
+        // Where nothing was appended, there is nothing to drop.
+        let Some(line) = as_json(&entry) else { return true };
         match self {
             Self::Console(console) => return console.print(line),
             Self::Memory(spans) => spans.lock().unwrap_or_else(PoisonError::into_inner).push(line),

@@ -347,6 +347,14 @@ describe('provider', () => {
     );
   });
 
+  test('statistics have all that they are declared to have', () => {
+    const counts = ['queued', 'sent', 'dropped', 'retried', 'lastError'];
+    const more = ['spooled', 'unspooled', 'unspooledStarts', 'recovered', 'notSampled', 'inboundDropped', 'destinations', 'sessions'];
+    const stats = makeTracer().stats();
+    assert.deepEqual(Object.keys(stats).sort(), [...counts, ...more].sort());
+    assert.deepEqual(Object.keys(stats.sessions).sort(), [...counts].sort());
+  });
+
   test('what is not sampled is counted', async () => {
     const tracer = makeTracer({ sampler: 'always_off' });
     tracer.startSpan('a').end();

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hosts
 import programs
 import pytest
+
+# What reads the vectors.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "vectors"))
 
 HERE = ("python", "plain")
 

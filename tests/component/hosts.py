@@ -11,6 +11,7 @@ import json
 import re
 import struct
 import subprocess
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def types() -> dict[str, tuple[list[Type], Type]]:
     return {name: (params, result) for name, (_, params, result) in Component().functions.items()}
 
 
-class Encoded:
+class Encoded(ABC):
     """A host to which calls go as bytes."""
 
     #: Whether random numbers are an argument.
@@ -203,8 +204,9 @@ class Encoded:
         reader.end()
         return value
 
+    @abstractmethod
     def run(self, number: int, arguments: bytes) -> bytes | None:
-        raise NotImplementedError
+        """The answer of an operation, encoded; `None` where the module refuses."""
 
 
 class Plain(Encoded):

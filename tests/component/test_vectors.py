@@ -11,40 +11,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
+from vector_files import VECTORS, cases
 
-VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SKIPPED = {"settings", "registration"}
-
-
-def written_out(value: Any) -> Any:
-    """The value with `$text`, `$join` and `$list` written out, innermost first."""
-    if isinstance(value, list):
-        return [written_out(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    inner = {key: written_out(item) for key, item in value.items()}
-    match inner:
-        case {"$text": [text, times]}:
-            return text * times
-        case {"$join": parts}:
-            return "".join(parts)
-        case {"$list": [item, times]}:
-            return [item] * times
-        case _:
-            return inner
-
-
-def cases(file: str, wanted: Callable[[dict[str, Any]], bool] = lambda _: True) -> Any:
-    found = [written_out(case) for case in json.loads((VECTORS / f"{file}.json").read_text())["cases"]]
-    chosen = [case for case in found if wanted(case)]
-    assert chosen, file
-    return pytest.mark.parametrize("case", [pytest.param(case, id=case["name"]) for case in chosen])
 
 
 def test_every_file_is_read() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,9 @@ with warnings.catch_warnings():
 from collector import Collector
 from programs import CLEARED
 from tracebaton import Tracer, _native, _registry
+
+# What reads the vectors.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "vectors"))
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 

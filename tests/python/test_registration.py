@@ -7,7 +7,6 @@ import logging
 import os
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from tracebaton import (
     trace,
     with_distributed_trace_context,
 )
+from vector_files import cases
 
 Make = Callable[..., Tracer]
 START = "/session/start"
@@ -268,14 +268,7 @@ def test_an_enrichment_is_merged_at_honeyhive(collector: Collector, honeyhive: M
     }
 
 
-def cases(kind: str) -> Any:
-    path = Path(__file__).resolve().parent.parent / "vectors" / "registration.json"
-    found = [case for case in json.loads(path.read_text(encoding="utf-8"))["cases"] if kind in case]
-    assert found
-    return pytest.mark.parametrize("case", [pytest.param(case, id=case["name"]) for case in found])
-
-
-@cases("start")
+@cases("registration", lambda case: "start" in case)
 def test_vectors_of_sessions_that_begin(collector: Collector, honeyhive: Make, case: dict[str, Any]) -> None:
     start = dict(case["start"])
     expected = dict(case["expected"]["session"])
@@ -288,7 +281,7 @@ def test_vectors_of_sessions_that_begin(collector: Collector, honeyhive: Make, c
     assert body(request) == {"session": {"project": "shop", "source": "dev", "session_name": "n", **expected}}
 
 
-@cases("enrichment")
+@cases("registration", lambda case: "enrichment" in case)
 def test_vectors_of_enrichments(collector: Collector, honeyhive: Make, case: dict[str, Any]) -> None:
     tracer = honeyhive()
     put = tracer.enrich_session(**case["enrichment"])

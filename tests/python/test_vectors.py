@@ -5,9 +5,7 @@ Cases about what Python does not show (mutation of core's baggage, truncation, a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,35 +23,10 @@ from tracebaton import (
     inject_context_into_carrier,
     with_distributed_trace_context,
 )
+from vector_files import cases
 
-VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 Make = Callable[..., Tracer]
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-def written_out(value: Any) -> Any:
-    """The value with `$text`, `$join` and `$list` written out, innermost first."""
-    if isinstance(value, list):
-        return [written_out(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    inner = {key: written_out(item) for key, item in value.items()}
-    match inner:
-        case {"$text": [text, times]}:
-            return text * times
-        case {"$join": parts}:
-            return "".join(parts)
-        case {"$list": [item, times]}:
-            return [item] * times
-        case _:
-            return inner
-
-
-def cases(file: str, wanted: Callable[[dict[str, Any]], bool] = lambda _: True) -> Any:
-    found = [written_out(case) for case in json.loads((VECTORS / f"{file}.json").read_text())["cases"]]
-    chosen = [case for case in found if wanted(case)]
-    assert chosen, file
-    return pytest.mark.parametrize("case", [pytest.param(case, id=case["name"]) for case in chosen])
 
 
 def octets(pairs: list[list[str]]) -> list[tuple[str, bytes]]:

@@ -59,7 +59,7 @@ impl SpanBase {
     /// Writes everything but the end of the entry, which is left with the status.
     #[inline]
     fn write<'a>(&'a self, py: Python<'_>, out: &'a mut Vec<u8>) -> (SpanWriter<'a>, (StatusCode, String)) {
-        let limits = &self.core.get().limits;
+        let limits = &self.core.get().tracer.settings().limits;
         // Values that a processor put among the attributes may run code of their own, which may look at this span: it is
         // not locked meanwhile.
         let (name, end_ns) = {

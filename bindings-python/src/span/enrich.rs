@@ -113,14 +113,14 @@ fn put_flattened(span: &SpanBase, prefix: &str, value: &Bound<'_, PyAny>) -> PyR
     let core = span.core.get();
     let target = span.attributes.bind(py);
     let (mut some, mut dropped, mut failed) = (false, 0, None);
-    flatten(prefix, &value, &core.flatten, &mut |key, value| {
-        let room = target.len() < core.limits.attributes || target.contains(key).unwrap_or(false);
+    flatten(prefix, &value, core.tracer.flatten(), &mut |key, value| {
+        let room = target.len() < core.tracer.settings().limits.attributes || target.contains(key).unwrap_or(false);
         if !room {
             dropped += 1;
             return;
         }
         some = true;
-        let value = match core.limits.value_length {
+        let value = match core.tracer.settings().limits.value_length {
             Some(length) => to_python(py, &shortened_value(value, length)),
             None => to_python(py, &value),
         };
@@ -144,7 +144,7 @@ pub(crate) fn put_plain<'py>(
     }
     let core = span.core.get();
     // What does not fit is for `flatten` to divide, and what may be no map is one text.
-    if entries.len() > core.flatten.leaves || core.flatten.depth == 0 {
+    if entries.len() > core.tracer.flatten().leaves || core.tracer.flatten().depth == 0 {
         return Ok(None);
     }
     let mut plain = Vec::with_capacity(entries.len());
@@ -161,7 +161,7 @@ pub(crate) fn put_plain<'py>(
     let (mut some, mut dropped) = (false, 0);
     for (key, value) in plain {
         let target = span.attributes.bind(value.py());
-        if target.len() < core.limits.attributes || target.contains(&key)? {
+        if target.len() < core.tracer.settings().limits.attributes || target.contains(&key)? {
             target.set_item(key, value)?;
             some = true;
         } else {
@@ -179,7 +179,8 @@ pub(crate) fn put_plain<'py>(
 fn is_plain(span: &SpanBase, value: &Bound<'_, PyAny>) -> bool {
     if let Ok(text) = value.cast_exact::<PyString>() {
         let core = span.core.get();
-        let bytes = core.limits.value_length.unwrap_or(usize::MAX).min(core.flatten.captured_bytes);
+        let bytes =
+            core.tracer.settings().limits.value_length.unwrap_or(usize::MAX).min(core.tracer.flatten().captured_bytes);
         return text.to_str().is_ok_and(|text| text.len() <= bytes);
     }
     if let Ok(number) = value.cast_exact::<PyInt>() {

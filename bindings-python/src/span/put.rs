@@ -37,7 +37,7 @@ impl SpanBase {
         let Ok(text) = key.cast::<PyString>() else { return Ok(Put::Dropped) };
         let Some(mut value) = kept(value)? else { return Ok(Put::Nothing) };
         // Rule SPAN-limits, for those who read the span before it is encoded.
-        if let Some(length) = self.core.get().limits.value_length
+        if let Some(length) = self.core.get().tracer.settings().limits.value_length
             && !is_own(&string(text))
         {
             value = shortened(value, length)?;

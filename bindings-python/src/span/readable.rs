@@ -46,7 +46,7 @@ pub(crate) fn span_replace_attributes(span: &Bound<'_, SpanBase>, attributes: &B
 pub(crate) fn span_replace_events(span: &Bound<'_, SpanBase>, events: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = span.py();
     let span = span.get();
-    let limits = &span.core.get().limits;
+    let limits = &span.core.get().tracer.settings().limits;
     let mut kept = Vec::new();
     let mut left_out = 0;
     for event in events.try_iter()? {

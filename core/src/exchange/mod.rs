@@ -126,7 +126,6 @@ pub mod options;
 pub mod record;
 mod scopes;
 pub mod session;
-pub mod stats;
 pub mod tree;
 pub mod wire;
 

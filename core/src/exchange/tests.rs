@@ -225,7 +225,7 @@ fn pairs_are_headers_in_every_spelling_and_rules_are_counted() {
 
     let bad = pairs(&[("baggage", "=,a=1")]);
     run(Op::ExtractNamed, Some(&tracer), &request(&[0, 1, 0, 0, 0, 0], &[&bad])).unwrap();
-    let dropped: Vec<_> = tracer.inbound_dropped().collect();
+    let dropped: Vec<_> = tracer.inbound_dropped().iter().collect();
     assert_eq!(dropped.len(), 1);
     let explained = run(Op::Explain, Some(&tracer), &request(&[1, 0, 1], &[&bad])).unwrap();
     let Value::Array(findings) = tree::read(&mut Reader::new(&explained)).unwrap() else { panic!() };

@@ -7,6 +7,8 @@ mod carriers;
 mod conversions;
 mod propagator;
 mod properties;
+#[path = "../support/vectors.rs"]
+mod reading;
 mod vectors;
 
 use std::collections::HashMap;

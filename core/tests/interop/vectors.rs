@@ -9,6 +9,7 @@ use tracebaton::interop::opentelemetry::TracebatonContextExt;
 use tracebaton::rule::{Rule, RuleSet};
 use tracebaton::{Baggage, Policy, TracebatonPropagator};
 
+use crate::reading::expand;
 use crate::{CaseSensitive, Lines, injected, quiet};
 
 /// What these cases are about their types do not have, or the propagator does more than the function that they
@@ -139,27 +140,6 @@ fn run(file: &str, check: impl Fn(&Json, &Json)) -> usize {
         }
     }
     ran
-}
-
-/// A value with its `$text` and `$join` written out.
-fn expand(value: Json) -> Json {
-    match value {
-        Json::Array(items) => items.into_iter().map(expand).collect(),
-        Json::Object(fields) => {
-            if let Some([text, times]) = fields.get("$text").and_then(Json::as_array).map(Vec::as_slice) {
-                return text.as_str().unwrap().repeat(usize::try_from(times.as_u64().unwrap()).unwrap()).into();
-            }
-            if let Some(parts) = fields.get("$join").and_then(Json::as_array) {
-                let parts = parts.iter().map(|part| expand(part.clone()).as_str().unwrap().to_owned());
-                return parts.collect::<String>().into();
-            }
-            if let Some([item, times]) = fields.get("$list").and_then(Json::as_array).map(Vec::as_slice) {
-                return vec![expand(item.clone()); usize::try_from(times.as_u64().unwrap()).unwrap()].into();
-            }
-            fields.into_iter().map(|(key, value)| (key, expand(value))).collect::<serde_json::Map<_, _>>().into()
-        }
-        other => other,
-    }
 }
 
 fn pairs(carrier: &Json) -> Vec<(String, String)> {

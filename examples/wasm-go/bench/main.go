@@ -29,11 +29,7 @@ func perSecond(length time.Duration, f func()) float64 {
 
 func main() {
 	ctx := context.Background()
-	wasm, err := os.ReadFile(os.Args[1])
-	if err != nil {
-		log.Fatal(err)
-	}
-	module, err := tracebaton.Load(ctx, wasm)
+	module, err := tracebaton.Open(ctx, os.Args[1])
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/http"
+	"os"
 	"sync"
 
 	"github.com/tetratelabs/wazero"
@@ -23,8 +24,12 @@ const (
 // Module is the compiled module. It may be used by many goroutines: each call has an instance to itself.
 type Module struct{ instances sync.Pool }
 
-// Load compiles the module.
-func Load(ctx context.Context, wasm []byte) (*Module, error) {
+// Open reads the file of the module and compiles it.
+func Open(ctx context.Context, path string) (*Module, error) {
+	wasm, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
 	runtime := wazero.NewRuntime(ctx)
 	compiled, err := runtime.CompileModule(ctx, wasm)
 	if err != nil {

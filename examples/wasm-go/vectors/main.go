@@ -15,11 +15,7 @@ import (
 
 func main() {
 	ctx := context.Background()
-	wasm, err := os.ReadFile(os.Args[1])
-	if err != nil {
-		log.Fatal(err)
-	}
-	module, err := tracebaton.Load(ctx, wasm)
+	module, err := tracebaton.Open(ctx, os.Args[1])
 	if err != nil {
 		log.Fatal(err)
 	}

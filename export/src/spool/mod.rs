@@ -64,6 +64,25 @@ impl Spool {
     /// The largest size, in bytes: 16 GiB.
     pub const BYTES_MOST: u64 = 16 << 30;
 
+    /// The size that was given, or that `TRACEBATON_SPOOL_BYTES` says, or the usual one. What is wrong about the
+    /// environment is a warning.
+    ///
+    /// # Errors
+    ///
+    /// What must be given, in words, where something else was.
+    pub fn size(given: Option<u64>, of_environment: Option<&str>, warn: impl Fn(&str)) -> Result<u64, String> {
+        let fits = |bytes: &u64| (Self::BYTES_LEAST..=Self::BYTES_MOST).contains(bytes);
+        if let Some(bytes) = given {
+            let wanted = || format!("a number of bytes from {} to {}", Self::BYTES_LEAST, Self::BYTES_MOST);
+            return Some(bytes).filter(fits).ok_or_else(wanted);
+        }
+        let Some(text) = of_environment.filter(|text| !text.is_empty()) else { return Ok(Self::BYTES) };
+        Ok(text.parse().ok().filter(fits).unwrap_or_else(|| {
+            warn("TRACEBATON_SPOOL_BYTES is no number of bytes that a spool can have: it has 64 MiB");
+            Self::BYTES
+        }))
+    }
+
     /// A spool of the usual size, with starts.
     pub fn new(dir: impl Into<PathBuf>, label: &str) -> Self {
         Self { dir: dir.into(), label: label.to_owned(), bytes: Self::BYTES, starts: true }

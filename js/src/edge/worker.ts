@@ -6,9 +6,8 @@ import { report } from '../core.js';
 import { entered, inRequest } from '../distributed.js';
 import { runBlock, SpanBlock } from '../enrich.js';
 import type { Ctx } from '../handover.js';
-import { authority, knownMethod, urlOf } from '../integrations/http.js';
+import { fetchedAttributes, knownMethod } from '../integrations/http.js';
 import { Requests, type Request, type RequestOptions } from '../integrations/request.js';
-import type { Attributes } from '../otel-types.js';
 import { getTracer } from '../registry.js';
 import { Tracer } from '../tracer.js';
 
@@ -61,7 +60,7 @@ export function instrumentWorker<W extends Worker>(worker: W, options: WorkerOpt
       const by = tracerOf(env);
       if (by === undefined) return run();
       return inRequest(active(), by, ctx, () => {
-        const begun = requests.begin(request.headers, knownMethod(request.method), () => attributesOf(request), true, by);
+        const begun = requests.begin(request.headers, knownMethod(request.method), () => fetchedAttributes(request), true, by);
         return begun === undefined ? run() : responding(begun, run);
       });
     };
@@ -101,18 +100,4 @@ function responding(request: Request, run: () => unknown): unknown {
     return failed(thrown);
   }
   return typeof result?.then === 'function' ? result.then(done, failed) : done(result);
-}
-
-function attributesOf(request: any): Attributes {
-  const url = urlOf(request.url);
-  const found: Attributes = {
-    honeyhive_event_type: 'chain',
-    'http.request.method': knownMethod(request.method),
-    'url.scheme': url?.protocol.slice(0, -1),
-    'url.path': url?.pathname,
-    'client.address': request.headers.get('cf-connecting-ip') ?? undefined,
-    'user_agent.original': request.headers.get('user-agent') ?? undefined,
-  };
-  authority(found, url?.hostname, url?.port);
-  return found;
 }

@@ -10,7 +10,7 @@
 import { within } from '../context.js';
 import { report } from '../core.js';
 import type { Attributes } from '../otel-types.js';
-import { authority, knownMethod, urlOf } from './http.js';
+import { fetchedAttributes, knownMethod } from './http.js';
 import { Requests, type Request, type RequestOptions } from './request.js';
 
 export type { RequestOptions } from './request.js';
@@ -106,17 +106,10 @@ function watched(response: Response, done: (isComplete: boolean) => void): Respo
 }
 
 function attributesOf(c: HonoContext): Attributes {
-  const { raw } = c.req;
-  const url = urlOf(raw.url);
-  const found: Attributes = {
-    honeyhive_event_type: 'chain',
-    'http.request.method': knownMethod(raw.method),
-    'url.scheme': url?.protocol.slice(0, -1),
-    'url.path': url?.pathname,
-    'client.address': c.env?.incoming?.socket?.remoteAddress ?? raw.headers.get('cf-connecting-ip') ?? undefined,
-    'user_agent.original': raw.headers.get('user-agent') ?? undefined,
-    'network.protocol.version': c.env?.incoming?.httpVersion,
-  };
-  authority(found, url?.hostname, url?.port);
+  const found = fetchedAttributes(c.req.raw);
+  // There where Hono runs on a server of Node's.
+  const { socket, httpVersion } = c.env?.incoming ?? {};
+  found['client.address'] = socket?.remoteAddress ?? found['client.address'];
+  found['network.protocol.version'] = httpVersion;
   return found;
 }

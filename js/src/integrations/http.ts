@@ -32,6 +32,21 @@ export function clientAttributes(method: string, url: URL): Attributes {
   return found;
 }
 
+/** The attributes of a request that came in, given as the `Request` of `fetch`. */
+export function fetchedAttributes(request: any): Attributes {
+  const url = urlOf(request.url);
+  const found: Attributes = {
+    honeyhive_event_type: 'chain',
+    'http.request.method': knownMethod(request.method),
+    'url.scheme': url?.protocol.slice(0, -1),
+    'url.path': url?.pathname,
+    'client.address': request.headers.get('cf-connecting-ip') ?? undefined,
+    'user_agent.original': request.headers.get('user-agent') ?? undefined,
+  };
+  authority(found, url?.hostname, url?.port);
+  return found;
+}
+
 /** A URL that is one; undefined otherwise. */
 export function urlOf(text: string, base?: string): URL | undefined {
   try {

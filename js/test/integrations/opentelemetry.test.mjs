@@ -44,7 +44,7 @@ async function serve(options, env) {
 }
 
 /** Asks, and waits for the spans of the trace that are there in the end. */
-async function ask(program, count, path = '/work/1', headers = caller()) {
+async function ask(program, count, path = '/tasks/1', headers = caller()) {
   const response = await fetch(program.url + path, { headers });
   assert.deepEqual(await response.json(), ['leaf', 'leaf']);
   await collector.wait(count);
@@ -80,7 +80,7 @@ test('http, undici and express of OpenTelemetry, with our provider', async () =>
   const spans = await ask(program, 4);
   const { server } = checkHops(spans, { session: 'theirs-1' });
   assert.ok(spans.every((span) => span.session === 'theirs-1'));
-  assert.equal(server.name, 'GET /work/:id');
+  assert.equal(server.name, 'GET /tasks/:id');
   assert.match(spans.find((span) => span.kind === INTERNAL).name, /^request handler/);
 });
 
@@ -108,7 +108,7 @@ test('an SDK that is registered, with its instrumentations: our spans and its sp
   assert.equal(inner.session, 'theirs-1');
   // The SDK's spans are the SDK's.
   assert.equal(server.session, undefined);
-  assert.equal(server.name, 'GET /work/:id');
+  assert.equal(server.name, 'GET /tasks/:id');
 });
 
 test('an SDK that is registered, and tracebaton/register', async () => {
@@ -131,7 +131,7 @@ for (const [what, options, env] of [
 ]) {
   test(`${what}: two requests in flight stay apart`, async () => {
     const program = await serve(options, { ...env, MIDDLEWARE: 1 });
-    const get = (n, query) => fetch(`${program.url}/work/${n}?together=2${query}`, { headers: query ? {} : caller(n) }).then((response) => response.json());
+    const get = (n, query) => fetch(`${program.url}/tasks/${n}?together=2${query}`, { headers: query ? {} : caller(n) }).then((response) => response.json());
     await Promise.all([get(1, ''), get(2, '')]);
     await Promise.all([get(3, '&session=new'), get(4, '&session=new')]);
     await until(() => collector.spans.filter((span) => span.name.startsWith('inner-')).length === 4);

@@ -16,7 +16,7 @@ const get = (url) => new Promise((resolve, reject) => {
   http.get(url, (response) => resolve(response.toArray().then((parts) => String(Buffer.concat(parts))))).on('error', reject);
 });
 
-app.get('/work/:id', async (request, response) => {
+app.get('/tasks/:id', async (request, response) => {
   if (request.query.session === 'new') tracer.createSession({ sessionId: `session-${request.params.id}`, skipApiCall: true });
   await new Promise((resolve) => {
     waiting.push(resolve);

@@ -1,12 +1,13 @@
-//! What became of a tracer's spans, and of its requests about sessions: the answer of `Stats`.
+//! What became of a tracer's spans, and of its requests about sessions: what `stats()` says in every language.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::Tracer;
 use crate::delivery::Stats;
-use crate::tracer::Tracer;
+use crate::rule::RuleCounts;
 use crate::value::Value;
 
 type Entry = (Cow<'static, str>, Value<'static>);
@@ -42,6 +43,11 @@ fn sum(all: &[Stats]) -> Vec<Entry> {
     ])
 }
 
+/// Counts by the ids of rules, as a map.
+pub fn by_rule(counts: &RuleCounts) -> Value<'static> {
+    Value::Map(counts.iter().map(|(rule, count)| (rule.id().into(), number(count as u64))).collect())
+}
+
 /// All of it as a map. `destinations` are the queues that spans went into, by what they are called; `sessions` those of
 /// requests about sessions.
 pub fn describe(
@@ -55,15 +61,15 @@ pub fn describe(
     }
     let every: Vec<Stats> = named.values().flatten().cloned().collect();
     let named = named.into_iter().map(|(name, stats)| (name.into(), Value::Map(sum(&stats))));
-    let inbound = tracer.inbound_dropped().map(|(rule, count)| (rule.id().into(), number(count as u64)));
     let mut out = sum(&every);
     out.extend([
         ("spooled".into(), total(&every, |it| it.spooled)),
         ("unspooled".into(), total(&every, |it| it.unspooled)),
+        ("unspooled_starts".into(), total(&every, |it| it.unspooled_starts)),
         ("recovered".into(), total(&every, |it| it.recovered)),
         ("destinations".into(), Value::Map(named.collect())),
         ("not_sampled".into(), number(tracer.unsampled() as u64)),
-        ("inbound_dropped".into(), Value::Map(inbound.collect())),
+        ("inbound_dropped".into(), by_rule(tracer.inbound_dropped())),
         ("sessions".into(), Value::Map(sum(sessions))),
     ]);
     Value::Map(out)
